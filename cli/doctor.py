@@ -1,0 +1,130 @@
+"""`octobev doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from typing import Annotated, Any
+
+import typer
+
+PACKAGES = (
+    "octobev", "onnxruntime", "onnx", "opencv-python", "numpy", "pyzmq", "msgspec", "mcap",
+    "mcap-protobuf-support", "foxglove-schemas-protobuf", "typer", "rich", "cython",
+)  # fmt: skip
+CPU_FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp")
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show versions, execution providers, CPU features and how the kernels were built.
+
+    Exit code 1 when something that `octobev replay` needs does not work; the report says what and how to mend it.
+    """
+    report, problems = examine()
+    if as_json:
+        print(json.dumps({**report, "problems": problems}, indent=2))
+    else:
+        for section, values in report.items():
+            print(f"{section}")
+            for key, value in values.items():
+                print(f"  {key:26} {', '.join(value) if isinstance(value, list) else value}")
+        for problem in problems:
+            print(f"PROBLEM: {problem}")
+        if not problems:
+            print("no problems found")
+    if problems:
+        raise typer.Exit(1)
+
+
+def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Gather the report and the problems."""
+    problems: list[str] = []
+    report: dict[str, dict[str, Any]] = {
+        "machine": {
+            "python": sys.version.split()[0],
+            "platform": platform.platform(),
+            "cpu": _cpu_name(),
+            "cpus usable": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+            "cpu features": [name for name in CPU_FEATURES if name in _cpu_flags()],
+        },
+        "packages": {name: _version(name, problems) for name in PACKAGES},
+        "kernels": _kernels(problems),
+        "onnxruntime": _providers(problems),
+        "opencv": _opencv(problems),
+        "bundle": _reference_bundle(problems),
+    }
+    return report, problems
+
+
+def _version(name: str, problems: list[str]) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name == "cython":
+            return "not installed (needed to build only)"
+        problems.append(f"package {name} is not installed: pip install {name}")
+        return "missing"
+
+
+def _kernels(problems: list[str]) -> dict[str, Any]:
+    try:
+        from .._ext import project
+    except ImportError as error:
+        problems.append(f"kernels cannot be loaded ({error}): reinstall with `pip install .`")
+        return {"built": "no"}
+    return {"built": "yes", "OpenMP": "yes" if project.openmp_enabled() else "no (kernels run on one thread each)"}
+
+
+def _providers(problems: list[str]) -> dict[str, Any]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        problems.append(f"onnxruntime cannot be loaded: {error}")
+        return {"providers": []}
+    return {"providers": list(onnxruntime.get_available_providers())}
+
+
+def _opencv(problems: list[str]) -> dict[str, Any]:
+    from ..runtime.images import require_opencv
+
+    try:
+        cv2 = require_opencv()
+    except ImportError as error:
+        problems.append(str(error))
+        return {"loads": "no"}
+    return {"loads": "yes", "threads": cv2.getNumThreads()}
+
+
+def _reference_bundle(problems: list[str]) -> dict[str, Any]:
+    from ..errors import OctobevError
+    from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
+
+    try:
+        bundle = open_bundle(REFERENCE_BUNDLE)
+    except OctobevError as error:
+        problems.append(f"the reference bundle cannot be opened: {error}")
+        return {"reference": "broken"}
+    return {"reference": f"{bundle.manifest.name} {bundle.manifest.version}", "sha256": bundle.sha256}
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [line for line in file if line.startswith(("flags", "Features"))]
+    except OSError:
+        return set()
+    return set(lines[0].split(":", 1)[1].split()) if lines else set()
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

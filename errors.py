@@ -1,0 +1,68 @@
+"""Every error that Octobev raises on purpose.
+
+Each is an :class:`OctobevError` and the matching builtin, so callers may catch either. Messages follow one form:
+"{what} must be {expected}, got {actual}", with the place (file, camera, timestamp, path inside the manifest) in front.
+"""
+
+from __future__ import annotations
+
+
+class OctobevError(Exception):
+    """Base of all errors raised by Octobev."""
+
+
+class InvalidArgument(OctobevError, ValueError):
+    """A caller passed a value that the function does not accept."""
+
+
+class MissingFile(OctobevError, FileNotFoundError):
+    """A file or directory named by the user is not there."""
+
+
+class CalibrationError(OctobevError, ValueError):
+    """Intrinsics, mounting or pose that no real camera can have."""
+
+
+class RigError(OctobevError, ValueError):
+    """A rig that contradicts itself, its file format or the bundle that uses it."""
+
+
+class ImageError(OctobevError, ValueError):
+    """An image that cannot be decoded or is not what its frame declares."""
+
+
+class BundleError(OctobevError, ValueError):
+    """A model bundle whose manifest, files or networks are not what they declare."""
+
+
+class NetworkError(OctobevError, RuntimeError):
+    """A network that failed while it ran."""
+
+
+class DriveError(OctobevError, ValueError):
+    """A recorded drive that cannot be read."""
+
+
+class RecordingError(OctobevError, OSError):
+    """A recording that cannot be written."""
+
+
+class WireError(OctobevError, ValueError):
+    """A received message that is not a valid Octobev message."""
+
+
+class TopicError(OctobevError, ValueError):
+    """A topic name that is not valid or not published."""
+
+
+class TopicTimeout(OctobevError, TimeoutError):
+    """No message arrived in time."""
+
+
+class MissingDependency(OctobevError, ImportError):
+    """An optional or system library is missing; the message says how to install it."""
+
+
+def expected(what: str, must_be: str, actual: object) -> str:
+    """Return the message "{what} must be {must_be}, got {actual}"."""
+    return f"{what} must be {must_be}, got {actual}"

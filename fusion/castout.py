@@ -1,0 +1,275 @@
+"""Cast-out: image-space class probabilities carried onto the ground and stitched over cameras and time.
+
+Per step and cell, all cameras that see it vote with the weights of the view transform. Two things take votes away:
+
+* a *blocker* (an obstacle class) in the pixel means that the ground behind it was not seen: its share of the vote is void;
+* where the image network gives depth, a pixel counts only as far as its depth agrees with that of the cell's point, so
+  that what stands in front of a cell says nothing about it.
+
+What remains is evidence of mass m in 0..1 with probability p. It is stitched as Bayesian log-odds relative to a prior
+(Thrun, Burgard, Fox 2005, ch. 9): `L = clip(decay * L + gain * m * (logit(p) - logit(prior)))`, and read as
+`sigmoid(L + logit(prior))`. Evidence fades with range and, by a half-life, with time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._ext import lift, occupancy
+from .grid import BevGrid
+from .layout import RoadLayout
+from .occupancy import OccupancyGrid
+from .pose import Pose
+from .state import RollingMap
+from .view import FeatureCamera, ViewBuilder, ViewTransform
+
+_DEFAULT_PRIOR: Final = 0.1
+_SMALLEST: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Stitching:
+    """How evidence becomes log-odds.
+
+    half_life_s : time in which log-odds fall to a half when nothing new is seen
+    range_m : evidence from farther than this is not used
+    full_evidence_m : evidence counts in full up to here, beyond it in proportion to 1 / range
+    gain : weight of one set's evidence; below 1 because consecutive sets see the same thing
+    limit : log-odds are clamped to +- this
+    min_mass : less evidence than this in a cell is none
+    depth_sigma_m, depth_sigma_relative : tolerance of the depth agreement: sigma = m + relative * depth
+    """
+
+    half_life_s: float
+    range_m: float
+    full_evidence_m: float
+    gain: float
+    limit: float
+    min_mass: float
+    depth_sigma_m: float
+    depth_sigma_relative: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageEvidence:
+    """What the image networks saw in one set.
+
+    probability : float32 [cameras * h * w, classes], rows in camera order; cameras without a frame are not read
+    depth_m : float32 [cameras * h * w], along the optical axis, or None
+    active : uint8 [cameras], 1 where there is a frame to read
+    fired_from_ego : for each camera `ego_when_it_fired_from_ego_now`
+    """
+
+    probability: NDArray[np.float32]
+    depth_m: NDArray[np.float32] | None
+    active: NDArray[np.uint8]
+    fired_from_ego: Sequence[Pose]
+
+
+class GroundStitcher:
+    """Stitches votes of image classes into a map that travels with the ego.
+
+    Parameters
+    ----------
+    grid : the ego grid of the results
+    cameras, feature_shape, stride : the image outputs that are cast, see :class:`octobev.fusion.view.ViewBuilder`
+    heights_m : heights of the points that are looked at in each cell
+    votes : float32 [image classes, channels], how much of each image class votes for each channel
+    blockers : float32 [image classes], 1 for classes that hide the ground
+    prior : prior probability per channel
+    """
+
+    def __init__(
+        self,
+        grid: BevGrid,
+        cameras: Sequence[FeatureCamera],
+        feature_shape: tuple[int, int],
+        stride: float,
+        *,
+        heights_m: Sequence[float],
+        votes: NDArray[np.float32],
+        blockers: NDArray[np.float32],
+        prior: Sequence[float],
+        stitching: Stitching,
+    ) -> None:
+        self.grid = grid
+        self.stitching = stitching
+        self.map = RollingMap(grid, votes.shape[1])
+        heights = len(heights_m)
+        points = np.repeat(self.map.points[:, np.newaxis, :], heights, axis=1)
+        points[:, :, 2] = heights_m
+        self._view = ViewBuilder(points, cameras, feature_shape, stride, resolution_m=grid.resolution_m)
+        self._votes = np.ascontiguousarray(np.column_stack((votes, blockers)), dtype=np.float32)
+        clipped = np.clip(np.asarray(prior, dtype=np.float32), _SMALLEST, 1 - _SMALLEST)
+        self.prior_logit = np.log(clipped / (1 - clipped)).astype(np.float32)
+        rows, columns = len(points) * heights, len(cameras) * feature_shape[0] * feature_shape[1]
+        self._heights = heights
+        self._pixel_votes = np.empty((columns, self._votes.shape[1]), dtype=np.float32)
+        self._cast = np.empty((rows, self._votes.shape[1]), dtype=np.float32)
+        self._mass = np.empty(rows, dtype=np.float32)
+        self._weights = np.empty(0, dtype=np.float32)
+
+    @property
+    def rebuilds(self) -> int:
+        """How often the view transform had to be built."""
+        return self._view.builds
+
+    def reset(self) -> None:
+        """Forget what was stitched."""
+        self.map.reset()
+
+    def move(self, before_from_now: Pose, elapsed_s: float) -> None:
+        """Follow the ego and let old evidence fade."""
+        self.map.move(before_from_now)
+        self.map.values *= np.float32(0.5 ** (elapsed_s / self.stitching.half_life_s))
+
+    def cast(self, evidence: ImageEvidence, num_threads: int = 1) -> tuple[ViewTransform, NDArray[np.float32]]:
+        """Carry the votes of one set onto the cells of the window.
+
+        Returns
+        -------
+        view : the transform that was used
+        cast : float32 [cells, heights, channels + 2]: votes per channel, void votes (blockers), mass of all
+        """
+        ego_from_window = self.map.ego_from_window
+        range_m = np.hypot(*self.map.points_ego().T)
+        self._gain = np.minimum(1.0, self.stitching.full_evidence_m / np.maximum(range_m, _SMALLEST))
+        within = (range_m <= self.stitching.range_m) & self._inside()
+        view = self._view.build(
+            [fired @ ego_from_window for fired in evidence.fired_from_ego],
+            evidence.active,
+            point_active=within.astype(np.uint8),
+            num_threads=num_threads,
+        )
+        np.matmul(evidence.probability, self._votes, out=self._pixel_votes)
+        weights = self._agreeing_weights(view, evidence.depth_m, num_threads)
+        lift.lift_rows(view.indptr, view.indices, weights, self._pixel_votes, self._cast, num_threads=num_threads)
+        cast = np.concatenate((self._cast, self._mass[:, np.newaxis]), axis=1)
+        return view, cast.reshape(-1, self._heights, cast.shape[1])
+
+    def stitch(self, probability_mass: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
+        """Add evidence to the map.
+
+        Parameters
+        ----------
+        probability_mass : float32 [cells, channels], probability times mass
+        mass : float32 [cells], 0..1
+        """
+        occupancy.update_log_odds(
+            self.map.values,
+            self.map.observed,
+            np.ascontiguousarray(probability_mass, dtype=np.float32),
+            np.ascontiguousarray(mass, dtype=np.float32),
+            (self._gain * self.stitching.gain).astype(np.float32),
+            self.prior_logit,
+            decay=1.0,
+            limit=self.stitching.limit,
+            min_mass=self.stitching.min_mass,
+        )
+
+    def read(
+        self, seen_by: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint64]]:
+        """Log-odds with the prior [channels, nx, ny], observed [nx, ny] and the cameras that see each cell [nx, ny]."""
+        log_odds, observed = self.map.read()
+        log_odds += self.prior_logit[:, np.newaxis, np.newaxis]
+        log_odds[:, ~observed] = 0
+        return log_odds, observed, seen_by[self.map.nearest_cells()]
+
+    def _agreeing_weights(
+        self, view: ViewTransform, depth_m: NDArray[np.float32] | None, num_threads: int
+    ) -> NDArray[np.float32]:
+        if depth_m is None:
+            lift.row_mass(view.indptr, view.weights, self._mass)
+            return view.weights
+        if len(self._weights) < len(view.weights):
+            self._weights = np.empty(len(view.weights) * 5 // 4, dtype=np.float32)
+        weights = self._weights[: len(view.weights)]
+        lift.depth_weights(
+            view.indptr,
+            view.indices,
+            view.weights,
+            view.depth_m,
+            depth_m,
+            self.stitching.depth_sigma_m,
+            self.stitching.depth_sigma_relative,
+            weights,
+            self._mass,
+            num_threads=num_threads,
+        )
+        return weights
+
+    def _inside(self) -> NDArray[np.bool_]:
+        """Window cells of the ego grid, and one cell around it for the interpolation."""
+        x, y = self.map.points_ego().T
+        grid, margin = self.grid, 2 * self.grid.resolution_m
+        return np.asarray(
+            (x > grid.x_min_m - margin)
+            & (x < grid.x_max_m + margin)
+            & (y > grid.y_min_m - margin)
+            & (y < grid.y_max_m + margin)
+        )
+
+
+class RoadLayoutCastOut:
+    """Road layout from image classes: see the module."""
+
+    def __init__(self, classes: Sequence[str], stitcher: GroundStitcher) -> None:
+        self.classes = tuple(classes)
+        self.stitcher = stitcher
+
+    def step(self, evidence: ImageEvidence, num_threads: int = 1) -> RoadLayout:
+        """Stitch one set and read the map."""
+        view, cast = self.stitcher.cast(evidence, num_threads)
+        ground = cast.sum(axis=1)
+        mass = np.maximum(ground[:, -1] - ground[:, -2], 0)
+        self.stitcher.stitch(ground[:, :-2], mass)
+        log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
+        probability = _sigmoid(log_odds)
+        probability[:, ~observed] = 0
+        return RoadLayout(self.stitcher.grid, self.classes, probability, observed, seen_by)
+
+
+class OccupancyCastOut:
+    """Occupancy from image classes: see the module.
+
+    A cell is free as far as its ground is seen not to be an obstacle, and occupied as far as an obstacle is seen at any
+    of the heights above it.
+    """
+
+    def __init__(self, stitcher: GroundStitcher) -> None:
+        self.stitcher = stitcher
+
+    def step(self, evidence: ImageEvidence, num_threads: int = 1) -> OccupancyGrid:
+        """Stitch one set and read the map."""
+        view, cast = self.stitcher.cast(evidence, num_threads)
+        occupied = cast[:, :, 0].max(axis=1)
+        free = cast[:, 0, -1] - cast[:, 0, 0]
+        mass = np.minimum(occupied + free, 1)
+        share = occupied / np.maximum(occupied + free, _SMALLEST)
+        self.stitcher.stitch((share * mass)[:, np.newaxis], mass)
+        log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
+        return OccupancyGrid(self.stitcher.grid, log_odds[0], observed, seen_by, self.stitcher.stitching.half_life_s)
+
+
+def class_votes(
+    image_classes: Sequence[str], groups: Sequence[Sequence[str]]
+) -> NDArray[np.float32]:
+    """Vote matrix [image classes, groups]: 1 where a class belongs to a group."""
+    return np.array([[float(name in group) for group in groups] for name in image_classes], dtype=np.float32).reshape(
+        len(image_classes), len(groups)
+    )
+
+
+def default_prior(prior: dict[str, float], classes: Sequence[str]) -> list[float]:
+    """Prior probability per class; 0.1 where the manifest says none."""
+    return [prior.get(name, _DEFAULT_PRIOR) for name in classes]
+
+
+def _sigmoid(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), dtype=np.float32)

@@ -1,0 +1,43 @@
+"""Road layout: class probabilities on the ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument, expected
+from .grid import BevGrid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoadLayout:
+    """Class probabilities on the ground.
+
+    probability : float32 [classes, nx, ny], 0..1; 0 where not observed
+    observed : bool [nx, ny], whether any camera has ever seen the cell since the last reset
+    seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set
+    """
+
+    grid: BevGrid
+    classes: tuple[str, ...]
+    probability: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    seen_by: NDArray[np.uint64]
+
+    def __post_init__(self) -> None:
+        self.grid.check("probability", self.probability, np.float32, len(self.classes))
+        self.grid.check("observed", self.observed, np.bool_)
+        self.grid.check("seen_by", self.seen_by, np.uint64)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Probability of one class, float32 [nx, ny]."""
+        if name not in self.classes:
+            raise InvalidArgument(expected("class", f"one of {', '.join(self.classes)}", name))
+        return self.probability[self.classes.index(name)]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name, in wire order."""
+        return {"probability": self.probability, "observed": self.observed, "seen_by": self.seen_by}

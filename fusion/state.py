@@ -1,0 +1,174 @@
+"""What is carried over time: the ego's motion in the plane, and a map window that travels with it.
+
+Stitched log-odds live in a window whose cells are fixed to the ground. The window moves by whole cells, so that carrying
+it costs no resampling however long the drive; it is sampled once, into the ego's grid, when it is read. (Warping the
+map from ego frame to ego frame at every step instead blurs it a little each time, which thin classes do not survive.)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._ext import warp
+from ..errors import InvalidArgument, expected
+from .grid import BevGrid
+from .pose import Pose
+
+_MARGIN_CELLS: Final = 2
+
+
+def planar_motion(before_from_now: Pose) -> Pose:
+    """The part of an ego-motion that moves the ground plane within itself: x, y and yaw.
+
+    What a car does in height, roll and pitch between two sets bends the road under it, not the map.
+    """
+    x, y, _ = before_from_now.translation_m
+    return Pose.planar(float(x), float(y), before_from_now.yaw_rad)
+
+
+def source_from_target_cells(
+    source_origin: tuple[float, float], target_origin: tuple[float, float], resolution_m: float, motion: Pose
+) -> NDArray[np.float64]:
+    """Affine map of cell indices under a planar motion.
+
+    Parameters
+    ----------
+    source_origin, target_origin : lower corner (x, y) of each grid in its own frame, metres
+    resolution_m : cell size of both
+    motion : `source_from_target`, planar
+
+    Returns
+    -------
+    float64 [2, 3], maps homogeneous indices of target cells (centre of cell i at index i) to source cell indices
+    """
+    rotation = motion.rotation[:2, :2]
+    half = 0.5 * resolution_m
+    start = rotation @ (np.asarray(target_origin) + half) + motion.translation_m[:2] - np.asarray(source_origin) - half
+    return np.column_stack((rotation, start / resolution_m))
+
+
+def carry_raster(
+    raster: NDArray[np.float32], grid: BevGrid, before_from_now: Pose, out: NDArray[np.float32], num_threads: int = 1
+) -> None:
+    """Bring a raster of the ego frame before into the ego frame now (bilinear; what comes in over the edge is 0).
+
+    Parameters
+    ----------
+    raster, out : float32 [C, nx, ny] on `grid`
+    before_from_now : ego-motion; only its planar part is used
+    """
+    origin = (grid.x_min_m, grid.y_min_m)
+    matrix = source_from_target_cells(origin, origin, grid.resolution_m, planar_motion(before_from_now))
+    warp.warp_planes(raster, matrix, out, num_threads=num_threads)
+
+
+class RollingMap:
+    """A square window of ground-fixed cells around an ego grid.
+
+    Parameters
+    ----------
+    grid : the ego grid that the map must cover at any heading
+    channels : values per cell
+
+    Attributes
+    ----------
+    values : float32 [cells, channels], row i * side + j for window cell (i, j); written to by whoever stitches
+    observed : uint8 [cells], 1 where something was stitched in since the last reset
+    points : float64 [cells, 3], cell centres on the ground in the window frame (origin at the window's lower corner)
+    """
+
+    def __init__(self, grid: BevGrid, channels: int) -> None:
+        if channels < 1:
+            raise InvalidArgument(expected("channels", "at least 1", channels))
+        self.grid = grid
+        self.channels = channels
+        resolution = grid.resolution_m
+        self._middle = np.array([(grid.x_min_m + grid.x_max_m) / 2, (grid.y_min_m + grid.y_max_m) / 2])
+        radius = math.hypot(grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m) / 2
+        self.side = 2 * (math.ceil(radius / resolution) + _MARGIN_CELLS)
+        self.values = np.zeros((self.side**2, channels), dtype=np.float32)
+        self.observed = np.zeros(self.side**2, dtype=np.uint8)
+        centres = (np.arange(self.side) + 0.5) * resolution
+        x, y = np.meshgrid(centres, centres, indexing="ij")
+        self.points = np.ascontiguousarray(np.stack((x, y, np.zeros_like(x)), axis=-1).reshape(-1, 3))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; the ground frame begins anew at the ego."""
+        self.values[:] = 0
+        self.observed[:] = 0
+        self._ground_from_ego = Pose.identity()
+        self._corner = self._wanted_corner()
+
+    def move(self, before_from_now: Pose) -> None:
+        """Follow the ego: `before_from_now` is `ego_before_from_ego_now`; only its planar part counts."""
+        self._ground_from_ego = self._ground_from_ego @ planar_motion(before_from_now)
+        corner = self._wanted_corner()
+        shift = corner - self._corner
+        if shift.any():
+            self._scroll(int(shift[0]), int(shift[1]))
+            self._corner = corner
+
+    @property
+    def ego_from_window(self) -> Pose:
+        """Maps the window frame (that of :attr:`points`) to the ego frame of the latest :meth:`move`."""
+        x, y = self._corner * self.grid.resolution_m
+        return self._ground_from_ego.inverse() @ Pose.planar(float(x), float(y), 0.0)
+
+    def points_ego(self) -> NDArray[np.float64]:
+        """Cell centres in the ego frame, float64 [cells, 2], metres."""
+        pose = self.ego_from_window
+        return self.points[:, :2] @ pose.rotation[:2, :2].T + pose.translation_m[:2]
+
+    def read(self, num_threads: int = 1) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Sample the window into the ego grid.
+
+        Returns
+        -------
+        values : float32 [channels, nx, ny], bilinear, new memory
+        observed : bool [nx, ny], nearest cell
+        """
+        matrix = self._cells_matrix()
+        planes = np.ascontiguousarray(self.values.T).reshape(self.channels, self.side, self.side)
+        values = np.empty((self.channels, *self.grid.shape), dtype=np.float32)
+        warp.warp_planes(planes, matrix, values, num_threads=num_threads)
+        return values, self.observed[self.nearest_cells()].astype(np.bool_)
+
+    def nearest_cells(self) -> NDArray[np.int64]:
+        """For each cell of the ego grid the window row whose centre is nearest, int64 [nx, ny]."""
+        matrix = self._cells_matrix()
+        nx, ny = self.grid.shape
+        i, j = np.meshgrid(np.arange(nx), np.arange(ny), indexing="ij")
+        u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2] + 0.5).astype(np.int64)
+        v = np.floor(matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2] + 0.5).astype(np.int64)
+        return u * self.side + v
+
+    def _cells_matrix(self) -> NDArray[np.float64]:
+        origin = (self.grid.x_min_m, self.grid.y_min_m)
+        window_from_ego = self.ego_from_window.inverse()
+        return source_from_target_cells((0.0, 0.0), origin, self.grid.resolution_m, window_from_ego)
+
+    def _wanted_corner(self) -> NDArray[np.int64]:
+        middle = self._ground_from_ego.rotation[:2, :2] @ self._middle + self._ground_from_ego.translation_m[:2]
+        return np.round(middle / self.grid.resolution_m).astype(np.int64) - self.side // 2
+
+    def _scroll(self, di: int, dj: int) -> None:
+        side = self.side
+        keep_i, from_i = _overlap(di, side)
+        keep_j, from_j = _overlap(dj, side)
+        for array in (self.values, self.observed):
+            old = array.reshape(side, side, -1)
+            new = np.zeros_like(old)
+            new[keep_i, keep_j] = old[from_i, from_j]
+            old[:] = new
+
+
+def _overlap(shift: int, side: int) -> tuple[slice, slice]:
+    """Target and source ranges of one axis when the window moves by `shift` cells."""
+    if shift >= 0:
+        return slice(0, max(side - shift, 0)), slice(min(shift, side), side)
+    return slice(min(-shift, side), side), slice(0, max(side + shift, 0))

@@ -1,0 +1,1 @@
+"""The reference bundle and the code that trains and exports it."""

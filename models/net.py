@@ -1,0 +1,212 @@
+"""The reference HydraNet: one residual backbone, a top-down path to stride 4, and heads that are small matrices.
+
+Dense 3x3 convolutions on channels in multiples of 16 are what ONNX Runtime's blocked CPU kernels run best, so the network
+has nothing else where the work is; heads multiply feature rows `[pixels, channels]`, which is also the layout that the
+view transform reads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..errors import InvalidArgument, MissingDependency, expected
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+except ImportError as error:
+    raise MissingDependency(
+        "training and export need PyTorch, which is not installed: pip install 'octobev[train]'"
+    ) from error
+
+FEATURE_STRIDE = 4
+"""Network input pixels per feature pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class HydraNetConfig:
+    """Sizes of a :class:`HydraNet`.
+
+    Parameters
+    ----------
+    width, height : network input in pixels, multiples of 32
+    classes : names of the segmentation classes, one per channel
+    stem_channels : channels after the first convolution (stride 2)
+    stage_channels, stage_blocks : channels and residual blocks of the stages at stride 4, 8, 16, 32
+    feature_channels : channels of the top-down path and of the `features` output
+    head_channels : hidden channels of each head
+    output_stride : stride of segmentation and depth, 1, 2 or 4
+    depth_range_m : depths are clipped to this range, metres
+    """
+
+    width: int = 320
+    height: int = 192
+    classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle")
+    stem_channels: int = 16
+    stage_channels: tuple[int, int, int, int] = (32, 64, 96, 128)
+    stage_blocks: tuple[int, int, int, int] = (1, 1, 2, 1)
+    feature_channels: int = 32
+    head_channels: int = 32
+    output_stride: int = 2
+    depth_range_m: tuple[float, float] = (0.5, 80.0)
+
+    def __post_init__(self) -> None:
+        if self.width % 32 or self.height % 32 or min(self.width, self.height) < 32:
+            raise InvalidArgument(expected("network input", "multiples of 32 pixels", f"{self.width}x{self.height}"))
+        if self.output_stride not in (1, 2, 4):
+            raise InvalidArgument(expected("output stride", "1, 2 or 4", self.output_stride))
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Height and width of the feature map."""
+        return self.height // FEATURE_STRIDE, self.width // FEATURE_STRIDE
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        """Height and width of segmentation and depth."""
+        return self.height // self.output_stride, self.width // self.output_stride
+
+
+class HydraOutputs(NamedTuple):
+    """What the heads give; rows are pixels in row-major order.
+
+    features : [B, feature pixels, feature_channels]
+    logits : [B, output pixels, classes], before the softmax
+    log_depth : [B, output pixels, 1], natural logarithm of metres along the optical axis
+    """
+
+    features: Tensor
+    logits: Tensor
+    log_depth: Tensor
+
+
+class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Images to features, segmentation and depth.
+
+    Parameters
+    ----------
+    config : the sizes
+    """
+
+    def __init__(self, config: HydraNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = _convolution(3, config.stem_channels, stride=2)
+        self.pixel_scale = 1.0 / 255.0
+        stages, channels = [], config.stem_channels
+        for wide, blocks in zip(config.stage_channels, config.stage_blocks, strict=True):
+            first = ResidualBlock(channels, wide, stride=2)
+            stages.append(nn.Sequential(first, *(ResidualBlock(wide, wide) for _ in range(blocks - 1))))
+            channels = wide
+        self.stages = nn.ModuleList(stages)
+        self.top_down = TopDownPath(config.stage_channels, config.feature_channels)
+        self.segmentation = Head(config, len(config.classes))
+        self.depth = Head(config, 1, bias=math.log(10.0))
+
+    def forward(self, image: Tensor) -> HydraOutputs:
+        """Run on images uint8 [B, 3, height, width], RGB."""
+        x = image.to(torch.float32)
+        if self.pixel_scale != 1.0:
+            x = x * self.pixel_scale
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        features = self.top_down(maps).flatten(2).transpose(1, 2)
+        return HydraOutputs(features, self.segmentation(features), self.depth(features))
+
+    def fold_pixel_scale(self) -> None:
+        """Move the scaling of pixel values into the first convolution (before export; the outputs stay the same)."""
+        with torch.no_grad():
+            self.stem[0].weight.mul_(self.pixel_scale)
+        self.pixel_scale = 1.0
+
+
+class ResidualBlock(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, channels: int, wide: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = _convolution(channels, wide, stride=stride)
+        self.second = _convolution(wide, wide, activation=False)
+        same = channels == wide and stride == 1
+        self.shortcut = nn.Identity() if same else _convolution(channels, wide, 1, stride, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, h, w] -> [B, wide, h / stride, w / stride]."""
+        return functional.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+class TopDownPath(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Coarse maps added to fine ones, then smoothed by one convolution (feature pyramid, Lin et al. 2017)."""
+
+    def __init__(self, stage_channels: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList([_convolution(wide, channels, 1, activation=False) for wide in stage_channels])
+        self.smooth = _convolution(channels, channels)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps of the stages, fine to coarse -> [B, channels, h, w] at the finest stage's size."""
+        x = functional.relu(self.lateral[-1](maps[-1]))
+        for index in range(len(maps) - 2, -1, -1):
+            coarse = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = functional.relu(self.lateral[index](maps[index]) + coarse)
+        return self.smooth(x)
+
+
+class Head(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Two matrices per feature row; a row predicts the block of output pixels below it."""
+
+    def __init__(self, config: HydraNetConfig, channels: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.blocks = FEATURE_STRIDE // config.output_stride
+        self.shape = config.feature_shape
+        self.channels = channels
+        self.hidden = nn.Linear(config.feature_channels, config.head_channels)
+        self.last = nn.Linear(config.head_channels, self.blocks**2 * channels)
+        nn.init.constant_(self.last.bias, bias)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, feature pixels, feature_channels] -> [B, output pixels, channels]."""
+        batch, (height, width), n = rows.shape[0], self.shape, self.blocks
+        x = self.last(functional.relu(self.hidden(rows)))
+        if n == 1:
+            return x
+        x = x.reshape(batch, height, width, n, n, self.channels).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(batch, height * n * width * n, self.channels)
+
+
+class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A HydraNet as it is deployed: one image, probabilities, metres; everything in rows.
+
+    Parameters
+    ----------
+    net : changed: the scaling of pixel values is folded into its first convolution
+    """
+
+    def __init__(self, net: HydraNet) -> None:
+        super().__init__()
+        net.fold_pixel_scale()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, segmentation (softmax) and depth_m of one image, uint8 [1, 3, height, width], RGB."""
+        features, logits, log_depth = self.net(image)
+        low, high = self.net.config.depth_range_m
+        return features[0], torch.softmax(logits[0], dim=-1), torch.exp(log_depth[0]).clamp(low, high)
+
+
+def _convolution(
+    channels: int, wide: int, size: int = 3, stride: int = 1, *, activation: bool = True
+) -> nn.Sequential:
+    layers = [nn.Conv2d(channels, wide, size, stride, size // 2, bias=False), nn.BatchNorm2d(wide)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activation else []))
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Count the trainable numbers."""
+    return sum(parameter.numel() for parameter in net.parameters())

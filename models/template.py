@@ -1,0 +1,126 @@
+"""The manifest of the reference bundle, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .net import HydraNetConfig
+
+OUTPUTS = ("features", "segmentation", "depth")
+"""Output tensors of the exported network, in order."""
+
+FEATURE_STRIDE = 4
+
+DESCRIPTION = (
+    "A small HydraNet trained on synthetic towns: image segmentation and depth, cast out onto the ground and stitched. "
+    "See docs/model-card.md."
+)
+
+_TEXT = """\
+schema = 1
+name = "octobev-reference"
+version = "{version}"
+description = "{description}"
+license = "MIT"
+
+[grid]
+x_min_m = -24.0
+x_max_m = 40.0
+y_min_m = -24.0
+y_max_m = 24.0
+resolution_m = 0.5
+
+[networks.hydranet]
+kind = "camera"
+file = "{file}"
+sha256 = "{sha256}"
+cameras = ["*"]
+
+[networks.hydranet.input]
+tensor = "image"
+width = {width}
+height = {height}
+dtype = "uint8"
+layout = "nchw"
+colour = "rgb"
+fit = "crop"
+sampling = "area"
+
+[networks.hydranet.outputs.features]
+tensor = "features"
+kind = "features"
+layout = "rows"
+stride = {feature_stride}
+
+[networks.hydranet.outputs.segmentation]
+tensor = "segmentation"
+kind = "segmentation"
+layout = "rows"
+stride = {stride}
+classes = [{classes}]
+
+[networks.hydranet.outputs.depth]
+tensor = "depth"
+kind = "depth"
+layout = "rows"
+stride = {stride}
+
+[castouts.road_layout]
+kind = "road_layout"
+source = "segmentation"
+depth = "depth"
+blocked_by = ["obstacle"]
+half_life_s = 4.0
+range_m = 45.0
+depth_sigma_m = 0.5
+depth_sigma_relative = 0.15
+
+[castouts.road_layout.classes]
+drivable = ["drivable", "lane_marking"]
+lane_divider = ["lane_marking"]
+road_edge = ["road_edge"]
+
+[castouts.road_layout.prior]
+drivable = {drivable:.3f}
+lane_divider = {lane_divider:.3f}
+road_edge = {road_edge:.3f}
+
+[castouts.occupancy]
+kind = "occupancy"
+source = "segmentation"
+depth = "depth"
+occupied_by = ["obstacle"]
+heights_m = [0.3, 0.8, 1.4]
+half_life_s = 1.5
+range_m = 40.0
+depth_sigma_m = 0.5
+depth_sigma_relative = 0.05
+
+[castouts.occupancy.prior]
+occupied = {occupied:.3f}
+"""
+
+
+def manifest_text(
+    config: HydraNetConfig, *, file: str, sha256: str, priors: dict[str, float], version: str
+) -> str:
+    """Return the text of `bundle.toml`.
+
+    Parameters
+    ----------
+    priors : `drivable`, `lane_divider`, `road_edge`, `occupied` -> probability before anything was seen, 0..1
+    """
+    bounded = {name: min(max(value, 0.005), 0.995) for name, value in priors.items()}
+    return _TEXT.format(
+        version=version,
+        description=DESCRIPTION,
+        file=file,
+        sha256=sha256,
+        width=config.width,
+        height=config.height,
+        stride=config.output_stride,
+        feature_stride=FEATURE_STRIDE,
+        classes=", ".join(f'"{name}"' for name in config.classes),
+        **bounded,
+    )

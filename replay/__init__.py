@@ -1,0 +1,1 @@
+"""Drives in; recordings, pictures and comparisons out."""

@@ -1,0 +1,239 @@
+"""A model bundle: a directory with `bundle.toml` and single-file ONNX models, pinned by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import BundleError, InvalidArgument, MissingFile, RigError, expected
+from ..fusion.rig import Rig
+from .manifest import (
+    ALL_CAMERAS,
+    CameraNetwork,
+    CastOut,
+    ImageInput,
+    ImageOutput,
+    Lift,
+    Manifest,
+    NetworkSpec,
+    Provider,
+    RuntimeOptions,
+    State,
+    TopDownNetwork,
+    TopDownOutput,
+)
+from .references import check_references, image_output
+from .strict_toml import build
+
+__all__ = [
+    "Bundle",
+    "CameraNetwork",
+    "CastOut",
+    "ImageInput",
+    "ImageOutput",
+    "Lift",
+    "Manifest",
+    "Plan",
+    "Provider",
+    "RuntimeOptions",
+    "State",
+    "TopDownNetwork",
+    "TopDownOutput",
+    "open_bundle",
+]
+
+MANIFEST_NAME: Final = "bundle.toml"
+
+_LARGEST_MANIFEST: Final = 1 << 20
+_LARGEST_MODEL: Final = (1 << 31) - 1  # one protobuf message holds no more
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What must run for some wanted outputs, everything in the order of the manifest.
+
+    outputs : the wanted outputs
+    networks : id of a per-camera network -> its outputs that somebody needs
+    topdown : id of a top-down network -> its wanted outputs
+    castouts : wanted cast-outs
+    cast_down : per-camera outputs that a cast-out or a top-down network reads
+    """
+
+    outputs: tuple[str, ...]
+    networks: dict[str, tuple[str, ...]]
+    topdown: dict[str, tuple[str, ...]]
+    castouts: tuple[str, ...]
+    cast_down: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """An opened bundle. Its models were there and matched their hashes; no network is loaded yet.
+
+    Parameters
+    ----------
+    path : the directory
+    sha256 : of the bytes of `bundle.toml`, which pins the models
+    manifest : what the file says
+    """
+
+    path: Path
+    sha256: str
+    manifest: Manifest
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Output name -> kind: per-camera outputs, top-down outputs, cast-outs."""
+        networks = [*self.manifest.camera_networks.values(), *self.manifest.topdown_networks.values()]
+        kinds: dict[str, str] = {name: str(out.kind) for network in networks for name, out in network.outputs.items()}
+        return kinds | {name: str(castout.kind) for name, castout in self.manifest.castouts.items()}
+
+    def plan(self, outputs: Iterable[str] | None = None) -> Plan:
+        """Find out what must run.
+
+        Parameters
+        ----------
+        outputs : names of wanted outputs; None: all but those of kind features, which are large and mean nothing by
+            themselves
+
+        Raises
+        ------
+        InvalidArgument
+            An unknown name.
+        """
+        kinds = self.outputs
+        if isinstance(outputs, str):
+            raise InvalidArgument(expected("outputs", "a collection of names", repr(outputs)))
+        wanted = {name for name, kind in kinds.items() if kind != "features"} if outputs is None else set(outputs)
+        if unknown := sorted(wanted - set(kinds)):
+            raise InvalidArgument(
+                expected(f"outputs of bundle {self.manifest.name}", f"among {', '.join(kinds)}", ", ".join(unknown))
+            )
+        topdown = {
+            network_id: tuple(name for name in network.outputs if name in wanted)
+            for network_id, network in self.manifest.topdown_networks.items()
+            if wanted & set(network.outputs)
+        }
+        castouts = tuple(name for name in self.manifest.castouts if name in wanted)
+        read = {lift.source for network_id in topdown for lift in self.manifest.topdown_networks[network_id].lifts}
+        for name in castouts:
+            castout = self.manifest.castouts[name]
+            read |= {castout.source} | ({castout.depth} if castout.depth is not None else set())
+        networks = {
+            network_id: tuple(name for name in network.outputs if name in wanted | read)
+            for network_id, network in self.manifest.camera_networks.items()
+            if (wanted | read) & set(network.outputs)
+        }
+        return Plan(tuple(name for name in kinds if name in wanted), networks, topdown, castouts, frozenset(read))
+
+    def source_of(self, output: str) -> tuple[str, ImageOutput]:
+        """Find the per-camera network that gives an output, and the output's declaration."""
+        found = image_output(self.manifest, output)
+        if found is None:
+            raise InvalidArgument(expected("per-camera output", "one of the bundle's", output))
+        return found
+
+    def cameras(self, network_id: str, rig: Rig) -> tuple[str, ...]:
+        """Select the cameras of the rig that a network works on, in the rig's order.
+
+        Raises
+        ------
+        RigError
+            The network names a camera that the rig does not have.
+        """
+        named = self._network(network_id).cameras
+        if ALL_CAMERAS in named:
+            return rig.names
+        if missing := [name for name in named if name not in rig]:
+            raise RigError(
+                f"bundle {self.manifest.name}, networks.{network_id}.cameras: "
+                + expected("camera", f"one of rig {rig.name} ({', '.join(rig.names)})", ", ".join(missing))
+            )
+        return tuple(name for name in rig.names if name in named)
+
+    def model_bytes(self, network_id: str) -> bytes:
+        """Read the ONNX file of a network and check its hash again: what is loaded is what was checked.
+
+        Raises
+        ------
+        BundleError
+            The file is missing, not a plain file inside the bundle, too large, or not the one that the manifest pins.
+        """
+        spec = self._network(network_id)
+        return _read_model(self.path, spec, f"{self.path / MANIFEST_NAME}: networks.{network_id}")
+
+    def _network(self, network_id: str) -> NetworkSpec:
+        if network_id not in self.manifest.networks:
+            raise InvalidArgument(expected("network", f"one of {', '.join(self.manifest.networks)}", network_id))
+        return self.manifest.networks[network_id]
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle: read the manifest, check everything in it, and check the hash of every model.
+
+    Parameters
+    ----------
+    path : the bundle's directory, or the `bundle.toml` in it
+
+    Raises
+    ------
+    MissingFile
+        There is no such directory or no `bundle.toml` in it.
+    BundleError
+        Anything wrong inside, with the path in the manifest.
+    """
+    path = Path(path)
+    directory = path.parent if path.name == MANIFEST_NAME else path
+    file = directory / MANIFEST_NAME
+    if not directory.is_dir():
+        raise MissingFile(f"{directory}: no such bundle directory")
+    if not file.is_file():
+        raise MissingFile(f"{file}: no such file; a bundle is a directory with {MANIFEST_NAME} in it")
+    if file.stat().st_size > _LARGEST_MANIFEST:
+        raise BundleError(expected(f"{file}: size", f"at most {_LARGEST_MANIFEST} bytes", file.stat().st_size))
+    content = file.read_bytes()
+    bundle = Bundle(directory, hashlib.sha256(content).hexdigest(), decode_manifest(content, str(file)))
+    for network_id in bundle.manifest.networks:
+        bundle.model_bytes(network_id)
+    return bundle
+
+
+def decode_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
+    """Decode and check the bytes of a `bundle.toml`; `where` names the file in messages."""
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{where}: not a TOML file: {error}") from error
+    try:
+        manifest = build(Manifest, document)
+        check_references(manifest)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from error
+    return manifest
+
+
+def _read_model(directory: Path, spec: NetworkSpec, where: str) -> bytes:
+    try:
+        file = (directory / spec.file).resolve(strict=True)
+        status = file.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
+        raise BundleError(expected(f"{where}.file", "a file in the bundle", f"{spec.file} ({error})")) from error
+    if not file.is_relative_to(directory.resolve()):
+        raise BundleError(expected(f"{where}.file", "a file inside the bundle", f"{spec.file}, a link to {file}"))
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(expected(f"{where}.file", "a plain file", spec.file))
+    if not 0 < status.st_size <= _LARGEST_MODEL:
+        raise BundleError(expected(f"{where}.file: size", f"1..{_LARGEST_MODEL} bytes", status.st_size))
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BundleError(expected(f"{where}.file", "readable", f"{spec.file} ({error})")) from error
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != spec.sha256:
+        raise BundleError(expected(f"{where}.sha256", f"that of {spec.file} ({actual})", spec.sha256))
+    return content

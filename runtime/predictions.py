@@ -1,0 +1,148 @@
+"""What a step gives: road layout, occupancy, per-camera outputs, and how they came about.
+
+Value types only (numpy). BEV arrays are indexed `[x, y]` on their grid, see :class:`octobev.fusion.grid.BevGrid`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument, expected
+from ..fusion.layout import RoadLayout as RoadLayout
+from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
+from ..fusion.raster import BevTensor as BevTensor
+
+
+BevOutput = RoadLayout | OccupancyGrid | BevTensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraOutput:
+    """One output of a per-camera network for one camera.
+
+    kind : features, segmentation, depth or raw
+    values : segmentation: float32 [classes, h, w], probabilities 0..1; depth: float32 [h, w], metres along the optical
+        axis; features, raw: as the network gave it, without the batch axis
+    classes : class names of a segmentation, otherwise empty
+    pixels_from_image : float64 [3, 3], homogeneous: pixel coordinates of the camera's full image to pixel coordinates
+        of `values` (for undistorted inputs: of the undistorted image)
+    """
+
+    camera: str
+    kind: str
+    values: NDArray[Any]
+    classes: tuple[str, ...]
+    pixels_from_image: NDArray[np.float64]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The array by name."""
+        return {"values": self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class StateStatus:
+    """Whether what is remembered over time was carried into this step.
+
+    carried : the state of the step before was used
+    reset_reason : why it was not: "first set", "gap of 2.100 s", "time went backwards by 0.100 s", "no pose", ...
+    age_ns : time over which the present state has been built up; 0 after a reset
+    """
+
+    carried: bool
+    reset_reason: str | None
+    age_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a prediction.
+
+    bundle_name, bundle_sha256 : the model bundle and the SHA-256 of its manifest (which pins the networks)
+    rig_sha256 : SHA-256 of the calibration in use
+    versions : package name -> version
+    providers : network name -> execution providers in use, in order
+    threads : worker threads of the runtime
+    """
+
+    bundle_name: str
+    bundle_sha256: str
+    rig_sha256: str
+    versions: tuple[tuple[str, str], ...]
+    providers: tuple[tuple[str, tuple[str, ...]], ...]
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Everything that one step gave.
+
+    timestamp_ns : the instant that the predictions are about
+    sequence : number of the step since the runtime was made, from 0
+    cameras : names in rig order
+    camera_mask : bool [cameras], whether the camera's frame was used
+    camera_age_ns : int64 [cameras], `timestamp_ns` minus the frame's own; meaningless where the mask is False
+    absences : camera name -> why it was not used
+    bev : output name -> top-down output
+    camera_outputs : output name -> camera name -> output
+    invalid : output name, or `output/camera` -> why it is not here (a network gave NaN, ...); it is then in neither map
+    """
+
+    timestamp_ns: int
+    sequence: int
+    cameras: tuple[str, ...]
+    camera_mask: NDArray[np.bool_]
+    camera_age_ns: NDArray[np.int64]
+    absences: Mapping[str, str]
+    bev: Mapping[str, BevOutput]
+    camera_outputs: Mapping[str, Mapping[str, CameraOutput]]
+    invalid: Mapping[str, str]
+    state: StateStatus
+    provenance: Provenance
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """Wall time per stage of this step, milliseconds; not part of :meth:`digest`."""
+
+    def __post_init__(self) -> None:
+        _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
+        _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
+        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    @property
+    def road_layout(self) -> RoadLayout | None:
+        """The output named `road_layout`, or None."""
+        output = self.bev.get("road_layout")
+        return output if isinstance(output, RoadLayout) else None
+
+    @property
+    def occupancy(self) -> OccupancyGrid | None:
+        """The output named `occupancy`, or None."""
+        output = self.bev.get("occupancy")
+        return output if isinstance(output, OccupancyGrid) else None
+
+    def outputs(self) -> Iterator[tuple[str, BevOutput | CameraOutput]]:
+        """Every output with its topic: the BEV outputs, then `camera/<camera>/<output>` in rig order."""
+        yield from self.bev.items()
+        for name, by_camera in self.camera_outputs.items():
+            for camera in self.cameras:
+                if camera in by_camera:
+                    yield f"camera/{camera}/{name}", by_camera[camera]
+
+    def digest_into(self, sha256: hashlib._Hash) -> None:
+        """Feed every prediction array, its name, type and shape into a running SHA-256. No wall-clock value enters."""
+        sha256.update(f"{self.timestamp_ns} {self.camera_mask.tolist()}".encode())
+        for topic, output in sorted(self.outputs(), key=lambda item: item[0]):
+            for name, array in output.arrays().items():
+                sha256.update(f"{topic} {name} {array.dtype.str} {array.shape}".encode())
+                sha256.update(np.ascontiguousarray(array).data)
+
+
+def _check(what: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise InvalidArgument(expected(what, f"{np.dtype(dtype).name} {shape}", f"{array.dtype} {array.shape}"))

@@ -1,0 +1,239 @@
+"""A top-down network: features of many cameras lifted into the bird's-eye view, and a state carried under ego-motion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, expected
+from ..fusion.grid import BevGrid
+from ..fusion.pose import Pose
+from ..fusion.state import carry_raster
+from ..fusion.view import FeatureCamera, ViewBuilder
+from .activations import activate
+from .bundle import Lift, State, TopDownNetwork
+from .predictions import BevOutput, BevTensor, OccupancyGrid, RoadLayout
+from .session import Network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiftedFeatures:
+    """Features of one set as one top-down network takes them.
+
+    rows : float32 [cameras * h * w, C], rows in the order of the network's cameras
+    active : uint8 [cameras], 1 where there are features
+    fired_from_ego : for each camera `ego_when_it_fired_from_ego_now`
+    """
+
+    rows: NDArray[np.float32]
+    active: NDArray[np.uint8]
+    fired_from_ego: Sequence[Pose]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSource:
+    """Where a lift takes its features from: the cameras, and the shape of each one's feature map."""
+
+    cameras: Sequence[FeatureCamera]
+    shape: tuple[int, int]
+    stride: float
+    channels: int
+
+
+class TopDown:
+    """Runs one top-down network of a bundle.
+
+    Parameters
+    ----------
+    name : id of the network in the manifest
+    spec : its declaration
+    network : the loaded ONNX network, reduced to the wanted outputs and the states
+    grid : grid of the lifts and outputs
+    sources : feature output name -> where its features come from
+    outputs : wanted outputs
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: TopDownNetwork,
+        network: Network,
+        grid: BevGrid,
+        sources: Mapping[str, FeatureSource],
+        outputs: Sequence[str],
+    ) -> None:
+        self.name = name
+        self.network = network
+        self._spec = spec
+        self._grid = grid
+        self._wanted = {key: spec.outputs[key] for key in outputs}
+        self._lifts = [_LiftInput(f"networks.{name}.lifts[{i}]", lift, grid, sources[lift.source], network)
+                       for i, lift in enumerate(spec.lifts)]  # fmt: skip
+        self._states = [
+            _StatePair(f"networks.{name}.states[{i}]", state, grid, network) for i, state in enumerate(spec.states)
+        ]
+        self._outputs = {key: _output_array(f"networks.{name}.outputs.{key}", output.tensor, network)
+                         for key, output in self._wanted.items()}  # fmt: skip
+        self._check_output_shapes()
+        inputs = {lift.tensor: lift.array for lift in self._lifts}
+        inputs |= {state.spec.input: state.before for state in self._states}
+        results = {self._wanted[key].tensor: array for key, array in self._outputs.items()}
+        results |= {state.spec.output: state.after for state in self._states}
+        self._binding = network.bind(inputs, results)
+
+    def reset(self) -> None:
+        """Forget the recurrent state."""
+        for state in self._states:
+            state.reset()
+
+    def move(self, before_from_now: Pose) -> None:
+        """Carry the recurrent state into the ego frame of now; a state not declared `warp` stays as it is."""
+        for state in self._states:
+            state.move(before_from_now)
+
+    def step(
+        self, features: Mapping[str, LiftedFeatures], num_threads: int = 1
+    ) -> tuple[dict[str, BevOutput], str | None]:
+        """Run the network on one set.
+
+        Returns
+        -------
+        outputs : output name -> value, in memory of their own; empty when the network gave NaN or Inf
+        failure : what was not finite, or None. The state is then reset: nothing of this set is carried on.
+        """
+        seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
+        for lift in self._lifts:
+            seen_by |= lift.fill(features[lift.source], num_threads)
+        self._binding.run()
+        broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
+        broken += [key for key, array in self._outputs.items() if not _finite(array)]
+        if broken:
+            self.reset()
+            return {}, f"NaN or Inf in {', '.join(broken)} of network {self.name}"
+        return {key: self._value(key, seen_by) for key in self._outputs}, None
+
+    def _value(self, key: str, seen_by: NDArray[np.uint64]) -> BevOutput:
+        spec, array = self._wanted[key], self._outputs[key]
+        observed = seen_by != 0
+        if spec.kind == "raw":
+            return BevTensor(self._grid, array.copy())
+        values = activate(spec.activation, array[0].astype(np.float32), axis=0)
+        values[:, ~observed] = 0
+        if spec.kind == "road_layout":
+            return RoadLayout(self._grid, tuple(spec.classes), values, observed, seen_by.copy())
+        clipped = np.clip(values[0], 1e-6, 1 - 1e-6)
+        log_odds = np.where(observed, np.log(clipped / (1 - clipped)), 0).astype(np.float32)
+        return OccupancyGrid(self._grid, log_odds, observed, seen_by.copy(), float("inf"))
+
+    def _check_output_shapes(self) -> None:
+        for key, output in self._wanted.items():
+            if output.kind == "raw":
+                continue
+            channels = len(output.classes) if output.kind == "road_layout" else 1
+            wanted = (1, channels, *self._grid.shape)
+            if self._outputs[key].shape != wanted:
+                raise BundleError(
+                    expected(
+                        f"networks.{self.name}.outputs.{key}: shape of tensor {output.tensor}",
+                        str(wanted),
+                        self._outputs[key].shape,
+                    )
+                )
+
+
+class _LiftInput:
+    """One lifted input: the view transform of its cameras, and the array that the network reads."""
+
+    def __init__(self, where: str, spec: Lift, grid: BevGrid, source: FeatureSource, network: Network) -> None:
+        self.tensor = spec.tensor
+        self.source = spec.source
+        self._planes = spec.layout == "nchw"
+        self._grid = grid
+        channels = len(spec.heights_m) * source.channels
+        nx, ny = grid.shape
+        shape = (1, channels, nx, ny) if self._planes else (nx * ny, channels)
+        _check_tensor(where, network, spec.tensor, shape, is_input=True)
+        self.array = np.zeros(shape, dtype=np.float32)
+        self._builder = ViewBuilder.for_grid(
+            grid,
+            spec.heights_m,
+            source.cameras,
+            source.shape,
+            source.stride,
+            weighting=spec.weighting,
+            border_px=spec.border_px,
+        )
+
+    def fill(self, features: LiftedFeatures, num_threads: int) -> NDArray[np.uint64]:
+        """Lift the features into :attr:`array`; returns which cameras see each cell, uint64 [nx, ny]."""
+        view = self._builder.build(features.fired_from_ego, features.active, num_threads=num_threads)
+        if self._planes:
+            view.lift_planes(features.rows, out=self.array.reshape(self.array.shape[1], -1), num_threads=num_threads)
+        else:
+            view.lift(features.rows, out=self.array, num_threads=num_threads)
+        return view.seen_by.reshape(self._grid.shape)
+
+
+class _StatePair:
+    """One recurrent state: what the network reads and what it writes."""
+
+    def __init__(self, where: str, spec: State, grid: BevGrid, network: Network) -> None:
+        self.spec = spec
+        shape = _static_shape(where, network, spec.input, is_input=True)
+        _check_tensor(where, network, spec.output, shape, is_input=False)
+        self.before = np.zeros(shape, dtype=np.float32)
+        self.after = np.zeros(shape, dtype=np.float32)
+        self._grid = grid
+        if spec.warp:
+            self._grid = self._state_grid(where, shape, grid)
+
+    def reset(self) -> None:
+        self.before[:] = 0
+        self.after[:] = 0
+
+    def move(self, before_from_now: Pose) -> None:
+        if self.spec.warp:
+            carry_raster(self.after[0], self._grid, before_from_now, self.before[0])
+        else:
+            self.before[:] = self.after
+
+    @staticmethod
+    def _state_grid(where: str, shape: tuple[int, ...], grid: BevGrid) -> BevGrid:
+        nx, ny = grid.shape
+        factor = nx // shape[2] if len(shape) == 4 and shape[2] else 0
+        if len(shape) != 4 or shape[0] != 1 or factor < 1 or (shape[2] * factor, shape[3] * factor) != (nx, ny):
+            raise BundleError(
+                expected(f"{where}: shape of a warped state", f"(1, C, {nx}/k, {ny}/k) for a whole k", shape)
+            )
+        return grid.scaled(factor)
+
+
+def _static_shape(where: str, network: Network, tensor: str, *, is_input: bool) -> tuple[int, ...]:
+    specs = network.input_specs if is_input else network.output_specs
+    if tensor not in specs:
+        kind = "input" if is_input else "output"
+        raise BundleError(expected(f"{where}: {kind} tensor", f"one of {', '.join(specs)}", tensor))
+    shape = tuple(1 if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(specs[tensor].shape))
+    if not all(isinstance(size, int) for size in shape):
+        raise BundleError(expected(f"{where}: shape of tensor {tensor}", "fixed (but for the batch)", shape))
+    return tuple(int(size) for size in shape if size is not None)
+
+
+def _check_tensor(where: str, network: Network, tensor: str, shape: tuple[int, ...], *, is_input: bool) -> None:
+    actual = _static_shape(where, network, tensor, is_input=is_input)
+    dtype = (network.input_specs if is_input else network.output_specs)[tensor].dtype
+    if actual != shape or dtype != np.float32:
+        raise BundleError(expected(f"{where}: tensor {tensor}", f"float32 {shape}", f"{np.dtype(dtype)} {actual}"))
+
+
+def _output_array(where: str, tensor: str, network: Network) -> NDArray[Any]:
+    shape = _static_shape(where, network, tensor, is_input=False)
+    return np.zeros(shape, dtype=network.output_specs[tensor].dtype)
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())

@@ -1,0 +1,150 @@
+"""Prediction value types: shapes, access and digest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+from octobev.errors import InvalidArgument
+from octobev.fusion.grid import BevGrid
+from octobev.runtime.predictions import (
+    BevTensor,
+    CameraOutput,
+    OccupancyGrid,
+    Predictions,
+    Provenance,
+    RoadLayout,
+    StateStatus,
+)
+
+GRID = BevGrid(0, 4, -1, 1, 1.0)
+SEEN = np.ones(GRID.shape, dtype=np.bool_)
+BITS = np.ones(GRID.shape, dtype=np.uint64)
+
+
+def layout(fill: float = 0.5) -> RoadLayout:
+    probability = np.full((2, *GRID.shape), fill, dtype=np.float32)
+    probability[1] *= 0.5
+    return RoadLayout(GRID, ("drivable", "crosswalk"), probability, SEEN, BITS)
+
+
+def occupancy(log_odds: float = 0.0) -> OccupancyGrid:
+    return OccupancyGrid(GRID, np.full(GRID.shape, log_odds, dtype=np.float32), SEEN, BITS, half_life_s=2.0)
+
+
+def predictions(**changes: Any) -> Predictions:
+    depth = CameraOutput("left", "depth", np.ones((2, 3), np.float32), (), np.eye(3))
+    values: dict[str, Any] = {
+        "timestamp_ns": 1_000,
+        "sequence": 0,
+        "cameras": ("left", "right"),
+        "camera_mask": np.array([True, False]),
+        "camera_age_ns": np.array([5, 0], dtype=np.int64),
+        "absences": {"right": "dropped"},
+        "bev": {"road_layout": layout(), "occupancy": occupancy()},
+        "camera_outputs": {"depth": {"left": depth}},
+        "invalid": {},
+        "state": StateStatus(False, "first set", 0),
+        "provenance": Provenance("b", "0" * 64, "1" * 64, (), (), 1),
+    }
+    return Predictions(**(values | changes))
+
+
+def digest(value: Predictions) -> str:
+    sha256 = hashlib.sha256()
+    value.digest_into(sha256)
+    return sha256.hexdigest()
+
+
+def test_a_class_is_had_by_name() -> None:
+    assert layout(0.5)["crosswalk"][0, 0] == pytest.approx(0.25)
+    with pytest.raises(InvalidArgument, match="class must be one of drivable, crosswalk, got kerb"):
+        layout()["kerb"]
+
+
+def test_probability_of_log_odds_by_hand() -> None:
+    assert occupancy(0.0).probability[0, 0] == 0.5
+    assert occupancy(float(np.log(3.0))).probability[0, 0] == pytest.approx(0.75)
+    assert occupancy(-1000.0).probability[0, 0] == 0.0
+    assert occupancy(1000.0).probability[0, 0] == 1.0
+    assert occupancy().probability.dtype == np.float32
+
+
+def test_outputs_by_name_and_kind() -> None:
+    step = predictions()
+    assert step.road_layout is step.bev["road_layout"]
+    assert step.occupancy is step.bev["occupancy"]
+    raw = predictions(bev={"road_layout": BevTensor(GRID, np.zeros(3))})
+    assert raw.road_layout is None
+    assert raw.occupancy is None
+
+
+def test_topics_of_outputs() -> None:
+    assert [topic for topic, _ in predictions().outputs()] == ["road_layout", "occupancy", "camera/left/depth"]
+
+
+def test_maps_are_copied_and_read_only() -> None:
+    invalid: dict[str, str] = {}
+    step = predictions(invalid=invalid)
+    invalid["occupancy"] = "NaN"
+    assert not step.invalid
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        step.bev["x"] = layout()  # type: ignore[index]
+
+
+def test_digest_follows_the_arrays_and_not_the_clock() -> None:
+    same = predictions(stages_ms={"lift": 3.0}, bev={"occupancy": occupancy(), "road_layout": layout()})
+    assert digest(predictions()) == digest(same)
+    assert digest(predictions()) != digest(predictions(timestamp_ns=1_001))
+    assert digest(predictions()) != digest(predictions(camera_mask=np.array([True, True])))
+    assert digest(predictions()) != digest(predictions(bev={"road_layout": layout(0.501), "occupancy": occupancy()}))
+    assert digest(predictions()) != digest(predictions(bev={"road_layout": layout()}))
+
+
+def test_digest_of_strided_and_empty_arrays() -> None:
+    values = np.arange(12.0).reshape(3, 4)
+    assert digest(predictions(bev={"x": BevTensor(GRID, values.T)})) == digest(
+        predictions(bev={"x": BevTensor(GRID, np.ascontiguousarray(values.T))})
+    )
+    assert digest(predictions(bev={"x": BevTensor(GRID, np.zeros((0, 4)))}))
+    assert digest(predictions(bev={"x": BevTensor(GRID, np.float32(1.0).reshape(()))}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "probability",
+            np.zeros((1, 4, 2), np.float32),
+            r"probability must be float32 \(2, 4, 2\), got float32 \(1, 4",
+        ),
+        ("probability", np.zeros((2, 4, 2)), r"probability must be float32 \(2, 4, 2\), got float64"),
+        ("observed", np.ones((4, 2), np.uint8), r"observed must be bool \(4, 2\), got uint8 \(4, 2\)"),
+        ("seen_by", np.ones((2, 4), np.uint64), r"seen_by must be uint64 \(4, 2\), got uint64 \(2, 4\)"),
+    ],
+)
+def test_layout_arrays_fit_the_grid(field: str, value: np.ndarray, message: str) -> None:
+    arrays = {"probability": np.zeros((2, 4, 2), np.float32), "observed": SEEN, "seen_by": BITS} | {field: value}
+    with pytest.raises(InvalidArgument, match=message):
+        RoadLayout(GRID, ("a", "b"), **arrays)
+
+
+@pytest.mark.parametrize(
+    ("log_odds", "observed", "message"),
+    [
+        (np.zeros((4, 2)), SEEN, r"log_odds must be float32 \(4, 2\), got float64 \(4, 2\)"),
+        (np.zeros((4, 2), np.float32), SEEN[:3], r"observed must be bool \(4, 2\), got bool \(3, 2\)"),
+    ],
+)
+def test_occupancy_arrays_fit_the_grid(log_odds: np.ndarray, observed: np.ndarray, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        OccupancyGrid(GRID, log_odds, observed, BITS, 1.0)
+
+
+def test_camera_arrays_fit_the_cameras() -> None:
+    with pytest.raises(InvalidArgument, match=r"camera_mask must be bool \(2,\), got bool \(1,\)"):
+        predictions(camera_mask=np.array([True]))
+    with pytest.raises(InvalidArgument, match=r"camera_age_ns must be int64 \(2,\), got int32 \(2,\)"):
+        predictions(camera_age_ns=np.zeros(2, np.int32))
