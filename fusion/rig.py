@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CalibrationError, MissingFile, RigError, expected
 from .lens import Intrinsics, LensModel
@@ -80,6 +84,15 @@ class Rig:
     def __contains__(self, name: object) -> bool:
         return name in self.names
 
+    def bits_of(self, names: Sequence[str], bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Translate camera masks: bit i stood for `names[i]`, and shall stand for camera i of this rig."""
+        if tuple(names) == self.names:
+            return bits
+        translated = np.zeros_like(bits)
+        for i, name in enumerate(names):
+            translated |= (bits >> np.uint64(i) & np.uint64(1)) << np.uint64(self.names.index(name))
+        return translated
+
     def select(self, names: Iterable[str]) -> Rig:
         """Return the rig of only these cameras, in this rig's order."""
         wanted = set(names)
@@ -110,6 +123,16 @@ def read_rig(path: str | Path) -> Rig:
 
 def write_rig(rig: Rig, path: str | Path) -> None:
     """Write `rig.toml`, readable by :func:`read_rig` to the last bit."""
+    Path(path).write_text(encode_rig(rig), encoding="utf-8")
+
+
+def rig_sha256(rig: Rig) -> str:
+    """SHA-256 of what :func:`write_rig` writes: two rigs of one hash are the same to the last bit."""
+    return hashlib.sha256(encode_rig(rig).encode()).hexdigest()
+
+
+def encode_rig(rig: Rig) -> str:
+    """Give the text of `rig.toml`."""
     lines = [
         "# Camera rig. Ego frame: x forward, y left, z up, metres, origin on the ground below the rear axle.",
         "# Camera frame: x right, y down, z forward. The columns of `rotation` are these axes in the ego frame;",
@@ -131,7 +154,7 @@ def write_rig(rig: Rig, path: str | Path) -> None:
             f"translation_m = {_numbers(mounting.translation_m)}",
             f"rotation = [{', '.join(_numbers(row) for row in mounting.rotation)}]",
         ]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def _numbers(values: Iterable[float]) -> str:

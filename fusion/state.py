@@ -66,6 +66,15 @@ def carry_raster(
     warp.warp_planes(raster, matrix, out, num_threads=num_threads)
 
 
+def carry_mask(mask: NDArray[np.uint8], grid: BevGrid, before_from_now: Pose) -> NDArray[np.uint8]:
+    """Bring a uint8 [nx, ny] mask of the ego frame before into the ego frame now, nearest cell; new memory."""
+    origin = (grid.x_min_m, grid.y_min_m)
+    matrix = source_from_target_cells(origin, origin, grid.resolution_m, planar_motion(before_from_now))
+    out = np.empty_like(mask)
+    warp.warp_mask(mask, matrix, out)
+    return out
+
+
 class RollingMap:
     """A square window of ground-fixed cells around an ego grid.
 

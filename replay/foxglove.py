@@ -167,6 +167,8 @@ def decode_grid(data: bytes) -> GridLayers:
         grid = BevGrid(x, round(x + columns * size, 9), y, round(y + rows * size, 9), size)
     except InvalidArgument as error:
         raise DriveError(str(error)) from error
+    if grid.shape != (columns, rows):
+        raise DriveError(expected("cells of a grid", "of a size that can be told apart", f"{size:g} m"))
     return GridLayers(_time(message), _frame(message.frame_id), grid, MappingProxyType(layers))
 
 

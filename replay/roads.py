@@ -141,7 +141,7 @@ class RoadNetwork:
 
 def make_network(rng: np.random.Generator, half_extent_m: float) -> RoadNetwork:
     """Lay out a town that fits a square of `half_extent_m` around the origin."""
-    positions, edges = _grid(rng, half_extent_m - 26.0)
+    positions, edges = _grid(rng, half_extent_m - 40.0)
     aisles = _add_aisles(rng, positions, edges)
     warp = _Warp(rng)
     chains = _chains(positions, edges, aisles)
@@ -160,14 +160,14 @@ def make_network(rng: np.random.Generator, half_extent_m: float) -> RoadNetwork:
 
 def _grid(rng: np.random.Generator, reach_m: float) -> tuple[list[Array], set[frozenset[int]]]:
     """Nodes of a jittered grid and its edges, some of them removed; no dead end and no bridge remains."""
-    columns, rows = (int(n) for n in rng.integers(3, 5, 2))
+    columns, rows = ((4, 4), (4, 4), (3, 4), (4, 3))[int(rng.integers(4))]
     xs, ys = np.linspace(-reach_m, reach_m, columns), np.linspace(-reach_m, reach_m, rows)
     inner = 0.11 * 2 * reach_m / max(columns - 1, rows - 1)
     positions = [np.array([x, y]) + rng.uniform(-inner, inner, 2) for y in ys for x in xs]
     edges = {frozenset((r * columns + c, r * columns + c + 1)) for r in range(rows) for c in range(columns - 1)}
     edges |= {frozenset((r * columns + c, (r + 1) * columns + c)) for r in range(rows - 1) for c in range(columns)}
     order = sorted(tuple(sorted(edge)) for edge in edges)
-    removals = int(rng.integers(2, max(3, len(order) // 4)))
+    removals = int(rng.integers(1, 1 + len(order) // 5))
     for index in rng.permutation(len(order)):
         if removals == 0:
             break
@@ -206,13 +206,13 @@ def _add_aisles(
         if closes and len({a, b, c, d}) == 4 and 55.0 < np.linalg.norm(middles[0] - middles[1]) < 140.0:
             pairs.append(((a, b), (c, d)))
     aisles: set[frozenset[int]] = set()
-    used: set[frozenset[int]] = set()
+    used: set[int] = set()
     wanted = int(rng.integers(1, 3))
     for index in rng.permutation(len(pairs)):
-        first, second = (frozenset(edge) for edge in pairs[index])
-        if len(aisles) == wanted or first in used or second in used:
+        corners = {*pairs[index][0], *pairs[index][1]}
+        if len(aisles) == wanted or len(used & corners) > 1:
             continue
-        used |= {first, second}
+        used |= corners
         fraction = rng.uniform(0.42, 0.58)
         ends = []
         for a, b in pairs[index]:

@@ -89,7 +89,8 @@ class Bundle:
     @property
     def outputs(self) -> dict[str, str]:
         """Output name -> kind: per-camera outputs, top-down outputs, cast-outs."""
-        networks = [*self.manifest.camera_networks.values(), *self.manifest.topdown_networks.values()]
+        networks: list[NetworkSpec] = [*self.manifest.camera_networks.values()]
+        networks += self.manifest.topdown_networks.values()
         kinds: dict[str, str] = {name: str(out.kind) for network in networks for name, out in network.outputs.items()}
         return kinds | {name: str(castout.kind) for name, castout in self.manifest.castouts.items()}
 

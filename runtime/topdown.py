@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ..errors import BundleError, expected
 from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
-from ..fusion.state import carry_raster
-from ..fusion.view import FeatureCamera, ViewBuilder
+from ..fusion.rig import Rig
+from ..fusion.state import carry_mask, carry_raster
+from ..fusion.view import FeatureCamera, ViewBuilder, grid_points
 from .activations import activate
 from .bundle import Lift, State, TopDownNetwork
 from .predictions import BevOutput, BevTensor, OccupancyGrid, RoadLayout
@@ -38,6 +39,7 @@ class LiftedFeatures:
 class FeatureSource:
     """Where a lift takes its features from: the cameras, and the shape of each one's feature map."""
 
+    names: Sequence[str]
     cameras: Sequence[FeatureCamera]
     shape: tuple[int, int]
     stride: float
@@ -55,6 +57,7 @@ class TopDown:
     grid : grid of the lifts and outputs
     sources : feature output name -> where its features come from
     outputs : wanted outputs
+    rig : gives the order of the bits of `seen_by`
     """
 
     def __init__(
@@ -65,19 +68,26 @@ class TopDown:
         grid: BevGrid,
         sources: Mapping[str, FeatureSource],
         outputs: Sequence[str],
+        rig: Rig,
     ) -> None:
         self.name = name
         self.network = network
+        self.outputs = tuple(outputs)
         self._spec = spec
         self._grid = grid
         self._wanted = {key: spec.outputs[key] for key in outputs}
-        self._lifts = [_LiftInput(f"networks.{name}.lifts[{i}]", lift, grid, sources[lift.source], network)
-                       for i, lift in enumerate(spec.lifts)]  # fmt: skip
+        self._lifts = [
+            _LiftInput(f"networks.{name}.lifts[{i}]", lift, grid, sources[lift.source], network, rig)
+            for i, lift in enumerate(spec.lifts)
+        ]
         self._states = [
             _StatePair(f"networks.{name}.states[{i}]", state, grid, network) for i, state in enumerate(spec.states)
         ]
-        self._outputs = {key: _output_array(f"networks.{name}.outputs.{key}", output.tensor, network)
-                         for key, output in self._wanted.items()}  # fmt: skip
+        self._outputs = {
+            key: _output_array(f"networks.{name}.outputs.{key}", output.tensor, network)
+            for key, output in self._wanted.items()
+        }
+        self._observed = np.zeros(grid.shape, dtype=np.uint8)
         self._check_output_shapes()
         inputs = {lift.tensor: lift.array for lift in self._lifts}
         inputs |= {state.spec.input: state.before for state in self._states}
@@ -87,11 +97,16 @@ class TopDown:
 
     def reset(self) -> None:
         """Forget the recurrent state."""
+        self._observed[:] = 0
         for state in self._states:
             state.reset()
 
     def move(self, before_from_now: Pose) -> None:
         """Carry the recurrent state into the ego frame of now; a state not declared `warp` stays as it is."""
+        if self._states:
+            self._observed = carry_mask(self._observed, self._grid, before_from_now)
+        else:
+            self._observed[:] = 0  # a network without a state remembers nothing
         for state in self._states:
             state.move(before_from_now)
 
@@ -108,6 +123,7 @@ class TopDown:
         seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
         for lift in self._lifts:
             seen_by |= lift.fill(features[lift.source], num_threads)
+        self._observed |= seen_by != 0
         self._binding.run()
         broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
@@ -118,7 +134,7 @@ class TopDown:
 
     def _value(self, key: str, seen_by: NDArray[np.uint64]) -> BevOutput:
         spec, array = self._wanted[key], self._outputs[key]
-        observed = seen_by != 0
+        observed = self._observed.astype(np.bool_)
         if spec.kind == "raw":
             return BevTensor(self._grid, array.copy())
         values = activate(spec.activation, array[0].astype(np.float32), axis=0)
@@ -148,9 +164,13 @@ class TopDown:
 class _LiftInput:
     """One lifted input: the view transform of its cameras, and the array that the network reads."""
 
-    def __init__(self, where: str, spec: Lift, grid: BevGrid, source: FeatureSource, network: Network) -> None:
+    def __init__(
+        self, where: str, spec: Lift, grid: BevGrid, source: FeatureSource, network: Network, rig: Rig
+    ) -> None:
         self.tensor = spec.tensor
         self.source = spec.source
+        self._rig = rig
+        self._names = source.names
         self._planes = spec.layout == "nchw"
         self._grid = grid
         channels = len(spec.heights_m) * source.channels
@@ -158,12 +178,12 @@ class _LiftInput:
         shape = (1, channels, nx, ny) if self._planes else (nx * ny, channels)
         _check_tensor(where, network, spec.tensor, shape, is_input=True)
         self.array = np.zeros(shape, dtype=np.float32)
-        self._builder = ViewBuilder.for_grid(
-            grid,
-            spec.heights_m,
+        self._builder = ViewBuilder(
+            grid_points(grid, spec.heights_m),
             source.cameras,
             source.shape,
             source.stride,
+            resolution_m=grid.resolution_m,
             weighting=spec.weighting,
             border_px=spec.border_px,
         )
@@ -175,7 +195,7 @@ class _LiftInput:
             view.lift_planes(features.rows, out=self.array.reshape(self.array.shape[1], -1), num_threads=num_threads)
         else:
             view.lift(features.rows, out=self.array, num_threads=num_threads)
-        return view.seen_by.reshape(self._grid.shape)
+        return self._rig.bits_of(self._names, view.seen_by).reshape(self._grid.shape)
 
 
 class _StatePair:

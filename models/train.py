@@ -1,0 +1,166 @@
+"""Train the reference HydraNet from nothing: `python -m octobev.models.train --out DIR --minutes 30`.
+
+Towns are drawn by worker processes into DIR/frames while the network already learns; DIR/checkpoint.pt is written at every
+validation and taken up again by --resume; at the end the bundle is in DIR/bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidArgument, OctobevError, expected
+
+if TYPE_CHECKING:
+    from .training import Progress, TrainingPlan
+
+TRAINING_TOWNS = range(0, 10_000)
+VALIDATION_TOWNS = range(10_000, 10_100)
+TEST_TOWNS = range(20_000, 30_000)
+"""Seeds: no town of one range is ever used for the purpose of another."""
+
+TOWNS_PER_SEED = 500
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of `python -m octobev.models.train`."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _train(options)
+    except OctobevError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; go on with --resume --out {options.out}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m octobev.models.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="directory for frames, checkpoints and the bundle")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="train for so long, without validation (default: 30)")
+    length.add_argument("--steps", type=int, help="train for so many steps: with one seed always the same network")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, towns and draws (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR/checkpoint.pt")
+    parser.add_argument("--batch", type=int, default=16, help="images per step (default: %(default)s)")
+    parser.add_argument("--towns", type=int, default=160, help="towns to draw, 50 MB each (default: %(default)s)")
+    parser.add_argument("--validation-towns", type=int, default=4, help="held-out towns (default: %(default)s)")
+    parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw towns (default: %(default)s)")
+    parser.add_argument("--version", default="1.0.0", help="version of the bundle (default: %(default)s)")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .net import HydraNetConfig  # first of all: says how to install PyTorch when it is missing
+    from .training import Training, TrainingPlan
+
+    minutes = 30.0 if options.steps is None and options.minutes is None else options.minutes
+    plan = TrainingPlan(options.steps, minutes, options.seed, options.validate_every, options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    training = Training(HydraNetConfig(), plan, options.out, resume=options.resume)
+    _learn(training, plan, options)
+
+    from .checkpoint import load_checkpoint, trained_net
+    from .export import describe, export_bundle
+
+    checkpoint = load_checkpoint(options.out / "checkpoint.pt")
+    report = export_bundle(trained_net(checkpoint), options.out / "bundle", checkpoint.priors, options.version)
+    print(describe(report))
+    for name, value in checkpoint.scores.items():
+        print(f"{name}: {value:.3f}")
+    return 0
+
+
+def _learn(training: Training, plan: TrainingPlan, options: argparse.Namespace) -> None:
+    from .data import TownWorkers
+    from .shards import ShardSampler, read_shard, shard_path
+
+    towns = training_towns(options.seed, options.towns)
+    held_out = list(VALIDATION_TOWNS)[: options.validation_towns]
+    frames = options.out / "frames"
+    config = training.config
+    with ExitStack() as stack:
+        workers = stack.enter_context(
+            TownWorkers(frames, [*towns[:2], *held_out, *towns[2:]], config.width, config.height, options.workers)
+        )
+        sampler = ShardSampler(
+            frames,
+            towns,
+            seed=options.seed,
+            batch=options.batch,
+            steps_per_town=32,
+            window=20,
+            wait=workers.wait,
+        )
+        watcher = stack.enter_context(Watcher(plan, training.done))
+        for town in held_out:
+            watcher.say(f"drawing held-out town {town}")
+            while not shard_path(frames, town).is_file():
+                workers.wait()
+        training.run(sampler, [read_shard(shard_path(frames, town)) for town in held_out], watcher.report)
+        watcher.say(f"waited {sampler.waited_s:.0f} s for towns")
+
+
+def training_towns(seed: int, count: int) -> list[int]:
+    """Seeds of the towns of a training; trainings of different seeds share few."""
+    if not 1 <= count <= len(TRAINING_TOWNS):
+        raise InvalidArgument(expected("towns", f"1 to {len(TRAINING_TOWNS)}", count))
+    return [TRAINING_TOWNS[(seed * TOWNS_PER_SEED + index) % len(TRAINING_TOWNS)] for index in range(count)]
+
+
+class Watcher:
+    """Progress on stderr: a bar, and one line for each validation."""
+
+    def __init__(self, plan: TrainingPlan, done: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:5.1f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("drawing the first towns", total=1.0, completed=done)
+
+    def __enter__(self) -> Watcher:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """Replace the text before the bar."""
+        self.bar.update(self.task, description=text)
+
+    def report(self, progress: Progress) -> None:
+        """Show a step."""
+        loss = progress.terms.get("total", math.nan)
+        self.bar.update(
+            self.task,
+            completed=progress.done,
+            description=f"step {progress.step}  loss {loss:.3f}  {progress.images_per_s:.0f} images/s",
+        )
+        if progress.validation:
+            scores = "  ".join(f"{name} {value:.3f}" for name, value in progress.validation.iou.items())
+            error = f"{100 * progress.validation.depth_median:.1f} %"
+            self.console.print(f"step {progress.step}: IoU  {scores}  depth error {error}", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The cast-outs of a bundle: from the image outputs of its networks to stitched road layout and occupancy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fusion.castout import (
+    GroundStitcher,
+    ImageEvidence,
+    OccupancyCastOut,
+    RoadLayoutCastOut,
+    Stitching,
+    class_votes,
+    default_prior,
+)
+from ..fusion.layout import RoadLayout
+from ..fusion.occupancy import OccupancyGrid
+from ..fusion.pose import Pose
+from ..fusion.rig import Rig
+from .bundle import Bundle, CastOut
+from .hydranet import CameraResults, HydraNet
+from .memory import Motion
+from .predictions import BevOutput
+
+Mapper = Callable[[Callable[[str], RoadLayout | OccupancyGrid], Sequence[str]], list[RoadLayout | OccupancyGrid]]
+
+
+class CastOuts:
+    """Runs the wanted cast-outs of a bundle, each with a stitched map of its own."""
+
+    def __init__(
+        self, bundle: Bundle, names: Sequence[str], hydranets: Mapping[str, HydraNet], rig: Rig
+    ) -> None:
+        self._specs = {name: bundle.manifest.castouts[name] for name in names}
+        self._network_of = {name: bundle.source_of(spec.source)[0] for name, spec in self._specs.items()}
+        self._hydranets = hydranets
+        self._rig = rig
+        self._castouts = {
+            name: _make(bundle, spec, hydranets[self._network_of[name]]) for name, spec in self._specs.items()
+        }
+
+    def reset(self) -> None:
+        """Forget what was stitched."""
+        for castout in self._castouts.values():
+            castout.stitcher.reset()
+
+    def move(self, motion: Motion) -> None:
+        """Follow the ego."""
+        for castout in self._castouts.values():
+            castout.stitcher.move(motion.before_from_now, motion.elapsed_s)
+
+    def step(
+        self, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose], mapper: Mapper
+    ) -> dict[str, BevOutput]:
+        """Stitch one set.
+
+        Parameters
+        ----------
+        results : network id -> what it gave
+        fired_from_ego : camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame
+        mapper : does independent pieces of work side by side
+        """
+
+        def work(name: str) -> RoadLayout | OccupancyGrid:
+            output = self._castouts[name].step(self._evidence(name, results, fired_from_ego))
+            names = self._hydranets[self._network_of[name]].cameras
+            return dataclasses.replace(output, seen_by=self._rig.bits_of(names, output.seen_by))
+
+        names = list(self._castouts)
+        return dict(zip(names, mapper(work, names), strict=True))
+
+    def _evidence(
+        self, name: str, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose]
+    ) -> ImageEvidence:
+        spec, network = self._specs[name], self._network_of[name]
+        net, result = self._hydranets[network], results[network]
+        read = [spec.source] if spec.depth is None else [spec.source, spec.depth]
+        depth_m = None if spec.depth is None else net.rows(spec.depth)[:, 0]
+        return ImageEvidence(
+            net.rows(spec.source),
+            depth_m,
+            usable(net, result, read),
+            [fired_from_ego.get(camera, Pose.identity()) for camera in net.cameras],
+        )
+
+
+def usable(net: HydraNet, result: CameraResults, outputs: Sequence[str]) -> NDArray[np.uint8]:
+    """Which of a network's cameras have all these outputs, uint8 [cameras]."""
+    return np.array([result.valid(camera, outputs) for camera in net.cameras], dtype=np.uint8)
+
+
+def _make(bundle: Bundle, spec: CastOut, net: HydraNet) -> RoadLayoutCastOut | OccupancyCastOut:
+    image_classes = net.spec.outputs[spec.source].classes
+    groups = list(spec.classes.values()) if spec.kind == "road_layout" else [spec.occupied_by]
+    features = net.features(spec.source)
+    stitcher = GroundStitcher(
+        bundle.manifest.grid,
+        features.cameras,
+        features.shape,
+        features.stride,
+        heights_m=spec.heights_m,
+        votes=class_votes(image_classes, groups),
+        blockers=class_votes(image_classes, [spec.blocked_by])[:, 0],
+        prior=default_prior(spec.prior, spec.bev_classes),
+        stitching=Stitching(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(Stitching)}),
+    )
+    if spec.kind == "occupancy":
+        return OccupancyCastOut(stitcher)
+    return RoadLayoutCastOut(spec.bev_classes, stitcher)

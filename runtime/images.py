@@ -1,0 +1,185 @@
+"""Frames to pixels: headers checked first, then decoded at the smallest scale that is enough."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError, MissingDependency, expected
+from .frames import Frame, PixelFormat
+
+REDUCTIONS: Final = (8, 4, 2, 1)
+"""Divisors of the image size at which a JPEG can be decoded, the largest first."""
+
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_SOF_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_SOS: Final = 0xDA
+_END_OF_IMAGE: Final = b"\xff\xd9"
+
+
+def load_opencv(load: Callable[[str], ModuleType] = importlib.import_module) -> Any:
+    """Import OpenCV.
+
+    Raises
+    ------
+    MissingDependency
+        It is not there, or the system lacks a library that it needs; says the remedy.
+    """
+    try:
+        return load("cv2")
+    except ImportError as error:
+        remedy = "apt install libgl1 libglib2.0-0, or pip install opencv-python-headless in place of opencv-python"
+        if isinstance(error, ModuleNotFoundError):
+            remedy = "pip install opencv-python"
+        raise MissingDependency(f"OpenCV cannot be loaded ({error}); remedy: {remedy}") from error
+
+
+cv2: Any = load_opencv()
+
+_COLOUR_FLAGS: Final = {
+    1: cv2.IMREAD_COLOR_BGR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_GREY_FLAGS: Final = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read width and height from the header of a JPEG or PNG, without decoding and without allocating.
+
+    Raises
+    ------
+    ImageError
+        Neither a JPEG nor a PNG, or cut off before or inside the pixels.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        return _png_size(data)
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
+    raise ImageError(expected("encoded image", "a JPEG or PNG", f"{len(data)} bytes starting with {data[:4]!r}"))
+
+
+def reduction_for(pixel_format: PixelFormat, size: tuple[float, float], needed: tuple[float, float]) -> int:
+    """Find the largest divisor at which a decoded image still has as many pixels as needed.
+
+    Only JPEG decoders gain from it (they skip most of the inverse DCT); the others give 1.
+
+    Parameters
+    ----------
+    size : width and height of the part of the image that is used, pixels
+    needed : width and height that it will be resized to
+    """
+    if pixel_format is not PixelFormat.JPEG:
+        return 1
+    return next((r for r in REDUCTIONS if size[0] / r >= needed[0] and size[1] / r >= needed[1]), 1)
+
+
+def pixels_of(frame: Frame, size: tuple[int, int], reduction: int = 1, *, grey: bool = False) -> NDArray[np.uint8]:
+    """Give the pixels of a frame, decoding them where they are encoded.
+
+    Parameters
+    ----------
+    frame : the frame
+    size : width and height that the calibration says; checked against the header before anything is allocated
+    reduction : 1, 2, 4 or 8 (only JPEG): decoded at size / reduction, rounded up. A decoded pixel then covers
+        `reduction` x `reduction` pixels of the image, the last row and column less where the size is not divisible.
+    grey : one channel
+
+    Returns
+    -------
+    uint8 [H, W, 3] in the channel order of the frame (BGR where it was decoded), or [H, W]. Pixels that were not
+    encoded are the frame's own memory (but for a colour image that is asked for in grey). EXIF orientation is not
+    applied: a calibration is about the pixels as stored.
+
+    Raises
+    ------
+    ImageError
+        With camera and timestamp: another size, corrupt, cut off.
+    """
+    where = f"camera {frame.camera} at {frame.timestamp_ns} ns: "
+    try:
+        if isinstance(frame.data, bytes):
+            _check_size(image_size(frame.data), size)
+            return _decode(frame.data, reduction, grey=grey)
+        _check_size((frame.data.shape[1], frame.data.shape[0]), size)
+        return _grey(frame.data, frame.pixel_format) if grey else frame.data
+    except ImageError as error:
+        raise ImageError(where + str(error)) from error
+
+
+def _decode(data: bytes, reduction: int, *, grey: bool) -> NDArray[np.uint8]:
+    flags = (_GREY_FLAGS if grey else _COLOUR_FLAGS)[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ImageError(expected("encoded image", "one that can be decoded", reason)) from error
+    if pixels is None:
+        raise ImageError(expected("encoded image", "one that can be decoded", f"{len(data)} corrupt bytes"))
+    decoded: NDArray[np.uint8] = pixels
+    return decoded
+
+
+def _grey(pixels: NDArray[np.uint8], pixel_format: PixelFormat) -> NDArray[np.uint8]:
+    if pixels.ndim == 2:
+        return pixels
+    code = cv2.COLOR_RGB2GRAY if pixel_format is PixelFormat.RGB8 else cv2.COLOR_BGR2GRAY
+    grey: NDArray[np.uint8] = cv2.cvtColor(pixels, code)
+    return grey
+
+
+def _check_size(actual: tuple[int, int], calibrated: tuple[int, int]) -> None:
+    if actual != calibrated:
+        what = "image size"
+        raise ImageError(expected(what, f"{calibrated[0]}x{calibrated[1]} as calibrated", f"{actual[0]}x{actual[1]}"))
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """PNG (ISO/IEC 15948): signature, then the IHDR chunk; the IEND chunk last."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        raise ImageError(expected("PNG", "whole", "a cut or damaged header"))
+    if b"IEND" not in data[-64:]:
+        raise ImageError(expected("PNG", "whole", "no end"))
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """JPEG (ITU-T T.81, annex B): marker segments up to the frame header, then to the scan, then the end marker."""
+    size: tuple[int, int] | None = None
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            break
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker in _MARKERS_WITHOUT_LENGTH:
+            position += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker in _SOF_MARKERS and length >= 8 and position + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            size = (width, height)
+        position += 2 + length
+        if marker == _SOS:
+            break
+    if size is None:
+        raise ImageError(expected("JPEG", "whole", "a cut or damaged header"))
+    if data.rfind(_END_OF_IMAGE, position) < 0:
+        raise ImageError(expected("JPEG", "whole", f"{len(data)} bytes without an end"))
+    return size

@@ -1,0 +1,203 @@
+"""From one camera's frames to one network's input: decode scale, crop or letterbox, undistortion, colour, numbers.
+
+Everything is worked out once per camera and network; a frame then takes one decode and one pass of a kernel.
+
+Sampling. What a manifest declares (`bilinear`, `area`) is done exactly on the decoded image. A JPEG is decoded at the
+smallest of 1/1, 1/2, 1/4, 1/8 that still has at least as many pixels as the network takes, so no image is enlarged that
+need not be. For `area` this is close to the average over the full image (the reduced decode is itself such an average,
+computed from the DCT); for `bilinear` it takes away the aliasing that bilinear sampling of a much larger image would
+give. A network that was trained with one exact sampling of full images says `decode = "full"`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._ext import preprocess as kernel
+from ..errors import InvalidArgument, expected
+from ..fusion.lens import Intrinsics
+from .frames import Frame, PixelFormat
+from .images import pixels_of, reduction_for
+from .manifest import ImageInput
+from .stages import StageTimes
+
+_OUTSIDE = np.float32(-1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which rectangle of the image goes where in the network's image; edges of pixels, not centres.
+
+    left, top, width, height : rectangle of the camera's full image, pixels
+    inset : x, y, width, height of the pixels of the network's image that it fills
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    inset: tuple[int, int, int, int]
+
+    @classmethod
+    def fitting(cls, image: tuple[int, int], network: tuple[int, int], fit: str) -> Placement:
+        """Work out a fit, see :class:`octobev.runtime.manifest.ImageInput`. Sizes are width, height."""
+        (w, h), (nw, nh) = image, network
+        if fit == "crop":
+            scale = max(nw / w, nh / h)
+            width, height = min(w, nw / scale), min(h, nh / scale)
+            return cls((w - width) / 2, (h - height) / 2, width, height, (0, 0, nw, nh))
+        if fit == "letterbox":
+            scale = min(nw / w, nh / h)
+            inset_w, inset_h = max(1, min(nw, round(w * scale))), max(1, min(nh, round(h * scale)))
+            return cls(0, 0, w, h, ((nw - inset_w) // 2, (nh - inset_h) // 2, inset_w, inset_h))
+        return cls(0, 0, w, h, (0, 0, nw, nh))
+
+    @property
+    def network_from_image(self) -> NDArray[np.float64]:
+        """Pixel coordinates of the full image to those of the network's image, float64 [3, 3], homogeneous."""
+        x, y, width, height = self.inset
+        sx, sy = width / self.width, height / self.height
+        return np.array(
+            [[sx, 0, (0.5 - self.left) * sx - 0.5 + x], [0, sy, (0.5 - self.top) * sy - 0.5 + y], [0, 0, 1]]
+        )
+
+    def camera(self, intrinsics: Intrinsics, network: tuple[int, int]) -> Intrinsics:
+        """Give the camera that sees the network's image."""
+        m = self.network_from_image
+        return replace(
+            intrinsics,
+            width=network[0],
+            height=network[1],
+            fx=intrinsics.fx * m[0, 0],
+            fy=intrinsics.fy * m[1, 1],
+            cx=intrinsics.cx * m[0, 0] + m[0, 2],
+            cy=intrinsics.cy * m[1, 1] + m[1, 2],
+        )
+
+
+class InputPlan:
+    """How frames of one camera become the input of one network.
+
+    Parameters
+    ----------
+    intrinsics : of the camera's full image
+    spec : the network's input
+
+    Attributes
+    ----------
+    intrinsics : of the network's image, after crop, resize and undistortion
+    network_from_image : float64 [3, 3], homogeneous, pixel coordinates of the camera's full image (of the undistorted
+        one where `undistort` is declared) to those of the network's image
+    shape : of one image without the batch axis
+    """
+
+    def __init__(self, intrinsics: Intrinsics, spec: ImageInput) -> None:
+        self.spec = spec
+        self._image = intrinsics
+        self._size = (intrinsics.width, intrinsics.height)
+        network = (spec.width, spec.height)
+        self.placement = Placement.fitting(self._size, network, spec.fit)
+        straight = intrinsics.undistorted() if spec.undistort else intrinsics
+        self.intrinsics = self.placement.camera(straight, network)
+        self.network_from_image = self.placement.network_from_image
+        plane = (spec.height, spec.width)
+        self.shape = (spec.channels, *plane) if spec.layout == "nchw" else (*plane, spec.channels)
+        self.dtype = np.dtype(spec.dtype)
+        mean = np.array(spec.mean or [0.0] * spec.channels)
+        std = np.array(spec.std or [1.0] * spec.channels)
+        is_float = self.dtype == np.float32
+        self._scale = (spec.scale / std).astype(np.float32) if is_float else None
+        self._offset = (-mean / std).astype(np.float32) if is_float else None
+        self._fill = np.full(spec.channels, spec.fill, dtype=np.float32)
+        self._maps: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._undistort = spec.undistort and intrinsics.model is not straight.model
+
+    @property
+    def unseen_share(self) -> float:
+        """Share of the network's image that no source pixel falls on: letterbox bars, corners after undistortion."""
+        if not self._undistort:
+            _, _, width, height = self.placement.inset
+            return 1 - width * height / (self.spec.width * self.spec.height)
+        return float(np.mean(self._map(1)[0] == _OUTSIDE))
+
+    def reduction(self, pixel_format: PixelFormat) -> int:
+        """By what the image is divided when it is decoded: 1, 2, 4 or 8."""
+        if self.spec.decode == "full":
+            return 1
+        used = (self.placement.width, self.placement.height)
+        return reduction_for(pixel_format, used, self.placement.inset[2:])
+
+    def run(self, frame: Frame, out: NDArray[Any], stages: StageTimes, num_threads: int = 1) -> None:
+        """Decode a frame and write the network's input.
+
+        Parameters
+        ----------
+        frame : not written to
+        out : :attr:`shape`, :attr:`dtype`, written
+        stages : gets `decode` and `preprocess`
+
+        Raises
+        ------
+        ImageError
+            Corrupt, or not of the calibrated size.
+        """
+        if out.shape != self.shape or out.dtype != self.dtype:
+            raise InvalidArgument(expected("out", f"{self.dtype} {self.shape}", f"{out.dtype} {out.shape}"))
+        reduction = self.reduction(frame.pixel_format)
+        with stages.measure("decode"):
+            image = pixels_of(frame, self._size, reduction, grey=self.spec.colour == "mono")
+        is_rgb = frame.pixel_format is PixelFormat.RGB8
+        swap_rb = image.ndim == 3 and is_rgb != (self.spec.colour == "rgb")
+        with stages.measure("preprocess"):
+            self._resample(image, out, reduction, swap_rb, num_threads)
+
+    def _resample(
+        self, image: NDArray[np.uint8], out: NDArray[Any], reduction: int, swap_rb: bool, num_threads: int
+    ) -> None:
+        if self._undistort:
+            kernel.remap(
+                image,
+                out,
+                *self._map(reduction),
+                layout=self.spec.layout,
+                swap_rb=swap_rb,
+                scale=self._scale,
+                offset=self._offset,
+                fill=self._fill,
+                num_threads=num_threads,
+            )
+            return
+        place = self.placement
+        kernel.resize(
+            image,
+            out,
+            (place.left / reduction, place.top / reduction, place.width / reduction, place.height / reduction),
+            sampling=self.spec.sampling,
+            layout=self.spec.layout,
+            swap_rb=swap_rb,
+            scale=self._scale,
+            offset=self._offset,
+            inset=place.inset,
+            fill=self._fill,
+            num_threads=num_threads,
+        )
+
+    def _map(self, reduction: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where each pixel of the network's image lies in the decoded image; made once per decode scale."""
+        if reduction not in self._maps:
+            v, u = np.mgrid[: self.spec.height, : self.spec.width].astype(np.float64)
+            rays, _ = self.intrinsics.unproject(np.stack((u, v), axis=-1))
+            pixels, seen = self._image.project(rays)
+            decoded = ((pixels + 0.5) / reduction - 0.5).astype(np.float32)
+            decoded[~seen | self._barred(u, v)] = _OUTSIDE
+            self._maps[reduction] = (decoded[..., 0].copy(), decoded[..., 1].copy())
+        return self._maps[reduction]
+
+    def _barred(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Pixels beside the inset."""
+        x, y, width, height = self.placement.inset
+        return np.asarray((u < x) | (u >= x + width) | (v < y) | (v >= y + height))

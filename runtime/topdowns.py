@@ -1,0 +1,103 @@
+"""The top-down networks of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..fusion.pose import Pose
+from ..fusion.rig import Rig
+from .bundle import Bundle, TopDownNetwork
+from .castouts import usable
+from .hydranet import CameraResults, HydraNet
+from .predictions import BevOutput
+from .session import Network
+from .topdown import FeatureSource, LiftedFeatures, TopDown
+
+
+class TopDowns:
+    """Runs the wanted top-down networks of a bundle, each with a state of its own."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        wanted: Mapping[str, tuple[str, ...]],
+        hydranets: Mapping[str, HydraNet],
+        rig: Rig,
+        threads: int,
+    ) -> None:
+        self._hydranets = hydranets
+        self._topdowns: dict[str, TopDown] = {}
+        self._specs: dict[str, TopDownNetwork] = {}
+        self._cameras = {name: frozenset(bundle.cameras(name, rig)) for name in wanted}
+        self._network_of: dict[str, str] = {}
+        for name, outputs in wanted.items():
+            spec = bundle.manifest.topdown_networks[name]
+            for lift in spec.lifts:
+                self._network_of[lift.source] = bundle.source_of(lift.source)[0]
+            tensors = [spec.outputs[output].tensor for output in outputs] + [state.output for state in spec.states]
+            network = Network(
+                bundle.model_bytes(name),
+                name=name,
+                outputs=list(dict.fromkeys(tensors)),
+                providers=bundle.manifest.runtime.providers,
+                threads=threads,
+                graph_optimization=bundle.manifest.runtime.graph_optimization,
+            )
+            sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
+            self._specs[name] = spec
+            self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig)
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The loaded networks by id."""
+        return {name: topdown.network for name, topdown in self._topdowns.items()}
+
+    def reset(self) -> None:
+        """Forget the recurrent states."""
+        for topdown in self._topdowns.values():
+            topdown.reset()
+
+    def move(self, before_from_now: Pose) -> None:
+        """Carry the recurrent states into the ego frame of now."""
+        for topdown in self._topdowns.values():
+            topdown.move(before_from_now)
+
+    def step(
+        self, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose]
+    ) -> tuple[dict[str, BevOutput], dict[str, str]]:
+        """Run every network on one set; returns the outputs, and for withheld ones the reason."""
+        outputs: dict[str, BevOutput] = {}
+        failures: dict[str, str] = {}
+        for name, topdown in self._topdowns.items():
+            features = {
+                lift.source: self._features(name, lift.source, results, fired_from_ego)
+                for lift in self._specs[name].lifts
+            }
+            values, failure = topdown.step(features)
+            outputs |= values
+            if failure is not None:
+                failures |= dict.fromkeys(topdown.outputs, failure)
+        return outputs, failures
+
+    def _source(self, output: str) -> FeatureSource:
+        net = self._hydranets[self._network_of[output]]
+        features = net.features(output)
+        return FeatureSource(net.cameras, features.cameras, features.shape, features.stride, features.channels)
+
+    def _features(
+        self,
+        name: str,
+        output: str,
+        results: Mapping[str, CameraResults],
+        fired_from_ego: Mapping[str, Pose],
+    ) -> LiftedFeatures:
+        network = self._network_of[output]
+        net = self._hydranets[network]
+        taking_part = np.array([camera in self._cameras[name] for camera in net.cameras], dtype=np.uint8)
+        return LiftedFeatures(
+            net.rows(output),
+            usable(net, results[network], [output]) & taking_part,
+            [fired_from_ego.get(camera, Pose.identity()) for camera in net.cameras],
+        )

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from octobev.errors import InvalidArgument
+from octobev.fusion.grid import BevGrid
+from octobev.fusion.pose import Pose
+from octobev.fusion.state import RollingMap, carry_mask, carry_raster, planar_motion
+
+GRID = BevGrid(-4.0, 8.0, -5.0, 5.0, 0.5)
+
+
+def mark(rolling, x_m, y_m, value=1.0):
+    """Write into the window cell that holds an ego point."""
+    distance = np.linalg.norm(rolling.points_ego() - np.array([x_m, y_m]), axis=1)
+    row = int(np.argmin(distance))
+    assert distance[row] < GRID.resolution_m
+    rolling.values[row] = value
+    rolling.observed[row] = 1
+    return rolling.points_ego()[row]
+
+
+def peak(plane):
+    """Ego coordinates of the largest value."""
+    cell = np.unravel_index(int(np.argmax(plane)), plane.shape)
+    return GRID.centres()[cell]
+
+
+def test_window_covers_the_grid_at_every_heading():
+    rolling = RollingMap(GRID, 1)
+    for yaw in np.linspace(-np.pi, np.pi, 13):
+        rolling.move(Pose.planar(0.37, -0.21, 0.5))
+        rolling.move(Pose.planar(0, 0, yaw))
+        cells = rolling.nearest_cells()
+        assert cells.min() >= 0
+        assert cells.max() < rolling.side**2
+        centres = rolling.points_ego()[cells]
+        assert np.abs(centres - GRID.centres()).max() <= GRID.resolution_m * 0.5 * np.sqrt(2) + 1e-9
+
+
+def test_point_ahead_comes_closer_when_the_ego_drives_on():
+    rolling = RollingMap(GRID, 1)
+    at = mark(rolling, 6.0, 1.0)
+    rolling.move(Pose.planar(2.0, 0.0, 0.0))
+    values, observed = rolling.read()
+    assert peak(values[0]) == pytest.approx(at - [2.0, 0.0], abs=0.26)
+    assert observed.sum() == 1
+
+
+def test_point_ahead_moves_right_when_the_ego_turns_left():
+    rolling = RollingMap(GRID, 1)
+    mark(rolling, 4.0, 0.0)
+    rolling.move(Pose.planar(0.0, 0.0, np.pi / 2))
+    values, _ = rolling.read()
+    assert peak(values[0]) == pytest.approx([0.0, -4.0], abs=0.4)
+
+
+def test_carrying_for_long_does_not_blur():
+    """One resampling on reading, none on the way: a single cell keeps its weight over 200 small moves and back."""
+    rolling = RollingMap(GRID, 1)
+    rolling.move(Pose.planar(0.0, 0.0, 0.3))
+    at = mark(rolling, 3.0, 1.0, 8.0)
+    for _ in range(100):
+        rolling.move(Pose.planar(0.013, 0.007, 0.002))
+    for _ in range(100):
+        rolling.move(Pose.planar(0.013, 0.007, 0.002).inverse())
+    assert rolling.values.max() == 8.0
+    assert (rolling.values > 0).sum() == 1
+    assert rolling.points_ego()[int(np.argmax(rolling.values))] == pytest.approx(at, abs=1e-9)
+
+
+def test_what_leaves_the_window_is_forgotten():
+    rolling = RollingMap(GRID, 2)
+    rolling.values[:] = 1.0
+    rolling.observed[:] = 1
+    rolling.move(Pose.planar(1000.0, 0.0, 0.0))
+    assert not rolling.values.any()
+    assert not rolling.observed.any()
+
+
+def test_only_new_cells_are_empty_after_a_scroll():
+    rolling = RollingMap(GRID, 1)
+    rolling.observed[:] = 1
+    rolling.move(Pose.planar(1.5, -1.0, 0.0))
+    empty = rolling.observed.reshape(rolling.side, rolling.side) == 0
+    assert empty.sum() == rolling.side**2 - (rolling.side - 3) * (rolling.side - 2)
+    assert empty[-3:].all()
+    assert empty[:, :2].all()
+
+
+def test_reset_forgets_and_begins_at_the_ego():
+    rolling = RollingMap(GRID, 1)
+    rolling.values[:] = 1
+    rolling.observed[:] = 1
+    rolling.move(Pose.planar(3.3, 1.1, 0.4))
+    rolling.reset()
+    assert not rolling.values.any()
+    assert rolling.ego_from_window.yaw_rad == 0
+
+
+def test_map_without_channels_is_refused():
+    with pytest.raises(InvalidArgument, match="channels must be at least 1, got 0"):
+        RollingMap(GRID, 0)
+
+
+def test_planar_motion_drops_height_roll_and_pitch():
+    tilted = Pose.from_quaternion([1.0, 2.0, 0.3], [0.02, 0.03, np.sin(0.2), np.cos(0.2)] / np.sqrt(1 + 0.0013))
+    flat = planar_motion(tilted)
+    assert flat.matrix[2].tolist() == [0, 0, 1, 0]
+    assert flat.translation_m[:2] == pytest.approx([1.0, 2.0])
+    assert flat.yaw_rad == pytest.approx(tilted.yaw_rad)
+
+
+def test_carried_raster_and_mask_follow_the_ego():
+    raster = np.zeros((2, *GRID.shape), dtype=np.float32)
+    cell = GRID.cell_of(np.array([4.25, 2.25]))[0]
+    raster[1, cell[0], cell[1]] = 1.0
+    out = np.empty_like(raster)
+    motion = Pose.planar(1.0, 0.5, 0.0)
+    carry_raster(raster, GRID, motion, out)
+    assert not out[0].any()
+    assert peak(out[1]) == pytest.approx([3.25, 1.75])
+    mask = carry_mask(raster[1].astype(np.uint8), GRID, motion)
+    assert np.array_equal(mask, out[1].astype(np.uint8))
