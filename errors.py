@@ -55,6 +55,10 @@ class TopicError(OctobevError, ValueError):
     """A topic name that is not valid or not published."""
 
 
+class EndpointError(OctobevError, OSError):
+    """An endpoint that cannot be bound or connected: in use, not there, not permitted."""
+
+
 class TopicTimeout(OctobevError, TimeoutError):
     """No message arrived in time."""
 

@@ -7,12 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy
 from Cython.Build import cythonize
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+HEADERS = sorted(map(str, Path("_ext").glob("*.h")))
 KERNELS = ("preprocess", "project", "lift", "warp", "occupancy")
 FOLDERS = ("_ext", "cli", "fusion", "models", "replay", "runtime", "runtime.topics")
 
@@ -28,7 +28,7 @@ class BuildKernels(build_ext):
 
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
-        optimise = ["/O2"] if msvc else ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+        optimise = ["/O2"] if msvc else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
         openmp = ["/openmp"] if msvc else ["-fopenmp"]
         with_openmp = os.environ.get("OCTOBEV_OPENMP", "1") == "1" and self._compiles(openmp)
         for extension in self.extensions:
@@ -69,8 +69,8 @@ EXTENSIONS = cythonize(
         Extension(
             f"octobev._ext.{name}",
             [f"_ext/{name}.pyx"],
-            include_dirs=[numpy.get_include(), "_ext"],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+            include_dirs=["_ext"],
+            depends=HEADERS,
         )
         for name in KERNELS
     ],

@@ -4,18 +4,52 @@
 
 #include "vector.h"
 
-#define LIFT_AHEAD 8
+#define LIFT_BATCH 4096
 
-/* out[c] = sum of weights[k] * features[indices[k]][c], added in the order of k, for one row of the matrix. */
+/* First entry that is no column of the matrix, -1 when all are. */
+OCTOBEV_CLONES
+static ptrdiff_t first_outside(const int32_t *indices, ptrdiff_t entries, ptrdiff_t columns)
+{
+    uint32_t limit = columns > INT32_MAX ? (uint32_t)INT32_MAX + 1 : (uint32_t)columns;
+    for (ptrdiff_t start = 0; start < entries; start += LIFT_BATCH) {
+        ptrdiff_t stop = entries - start < LIFT_BATCH ? entries : start + LIFT_BATCH;
+        uint32_t outside = 0;
+        for (ptrdiff_t k = start; k < stop; k++)
+            outside |= (uint32_t)indices[k] >= limit;
+        for (ptrdiff_t k = start; outside && k < stop; k++)
+            if ((uint32_t)indices[k] >= limit)
+                return k;
+    }
+    return -1;
+}
+
+/* First row that ends before it starts, -1 when none does. */
+OCTOBEV_CLONES
+static ptrdiff_t first_step_back(const int32_t *indptr, ptrdiff_t rows)
+{
+    for (ptrdiff_t start = 0; start < rows; start += LIFT_BATCH) {
+        ptrdiff_t stop = rows - start < LIFT_BATCH ? rows : start + LIFT_BATCH;
+        uint32_t back = 0;
+        for (ptrdiff_t row = start; row < stop; row++)
+            back |= indptr[row + 1] < indptr[row];
+        for (ptrdiff_t row = start; back && row < stop; row++)
+            if (indptr[row + 1] < indptr[row])
+                return row;
+    }
+    return -1;
+}
+
+/* out[c] = sum of weights[k] * features[indices[k]][c], added in the order of k, for one row of the matrix and `channels`
+ * channels; `stride` floats lie between the features of two pixels. */
 OCTOBEV_INLINE void lift_row(const int32_t *indices, const float *weights, ptrdiff_t first, ptrdiff_t last,
-                             const float *features, ptrdiff_t channels, float *OCTOBEV_RESTRICT out)
+                             const float *features, ptrdiff_t stride, ptrdiff_t channels, float *OCTOBEV_RESTRICT out)
 {
     ptrdiff_t c = 0, k;
 #ifdef OCTOBEV_VECTORS
     for (; c + 64 <= channels; c += 64) {
         f16 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
         for (k = first; k < last; k++) {
-            const float *pixel = features + (ptrdiff_t)indices[k] * channels + c;
+            const float *pixel = features + (ptrdiff_t)indices[k] * stride + c;
             float weight = weights[k];
             sum0 += weight * *(const f16 *)pixel;
             sum1 += weight * *(const f16 *)(pixel + 16);
@@ -30,20 +64,20 @@ OCTOBEV_INLINE void lift_row(const int32_t *indices, const float *weights, ptrdi
     for (; c + 16 <= channels; c += 16) {
         f16 sum = {0};
         for (k = first; k < last; k++)
-            sum += weights[k] * *(const f16 *)(features + (ptrdiff_t)indices[k] * channels + c);
+            sum += weights[k] * *(const f16 *)(features + (ptrdiff_t)indices[k] * stride + c);
         *(f16 *)(out + c) = sum;
     }
     for (; c + 4 <= channels; c += 4) {
         f4 sum = {0};
         for (k = first; k < last; k++)
-            sum += weights[k] * *(const f4 *)(features + (ptrdiff_t)indices[k] * channels + c);
+            sum += weights[k] * *(const f4 *)(features + (ptrdiff_t)indices[k] * stride + c);
         *(f4 *)(out + c) = sum;
     }
 #endif
     for (; c < channels; c++) {
         float sum = 0;
         for (k = first; k < last; k++)
-            sum += weights[k] * features[(ptrdiff_t)indices[k] * channels + c];
+            sum += weights[k] * features[(ptrdiff_t)indices[k] * stride + c];
         out[c] = sum;
     }
 }
@@ -53,7 +87,7 @@ static void lift_rows_block(const int32_t *indptr, const int32_t *indices, const
                             ptrdiff_t channels, float *out, ptrdiff_t first_row, ptrdiff_t last_row)
 {
     for (ptrdiff_t row = first_row; row < last_row; row++)
-        lift_row(indices, weights, indptr[row], indptr[row + 1], features, channels, out + row * channels);
+        lift_row(indices, weights, indptr[row], indptr[row + 1], features, channels, channels, out + row * channels);
 }
 
 #define LIFT_CELLS 16
@@ -67,13 +101,58 @@ static void lift_planes_block(const int32_t *indptr, const int32_t *indices, con
 {
     float rows[LIFT_CELLS][LIFT_CHANNELS];
     for (ptrdiff_t height = 0; height < heights; height++) {
-        for (ptrdiff_t cell = first_cell; cell < last_cell; cell++) {
-            ptrdiff_t row = cell * heights + height;
-            lift_row(indices, weights, indptr[row], indptr[row + 1], features, channels, rows[cell - first_cell]);
+        for (ptrdiff_t c = 0; c < channels; c += LIFT_CHANNELS) {
+            ptrdiff_t width = channels - c < LIFT_CHANNELS ? channels - c : LIFT_CHANNELS;
+            float *planes = out + (height * channels + c) * cells + first_cell;
+            for (ptrdiff_t cell = first_cell; cell < last_cell; cell++) {
+                ptrdiff_t row = cell * heights + height;
+                lift_row(indices, weights, indptr[row], indptr[row + 1], features + c, channels, width,
+                         rows[cell - first_cell]);
+            }
+            transpose(rows[0], LIFT_CHANNELS, planes, cells, last_cell - first_cell, width);
         }
-        transpose(rows[0], LIFT_CHANNELS, out + height * channels * cells + first_cell, cells, last_cell - first_cell,
-                  channels);
     }
+}
+
+/* Entries of a row are weighted first, all at once, and summed after, in their order. */
+OCTOBEV_CLONES
+static void depth_weights_block(const int32_t *indptr, const int32_t *indices, const float *weights,
+                                const float *depths, const float *depth_map, float sigma_m, float sigma_relative,
+                                float *OCTOBEV_RESTRICT out_weights, float *OCTOBEV_RESTRICT mass,
+                                ptrdiff_t first_row, ptrdiff_t last_row)
+{
+    for (ptrdiff_t k = indptr[first_row]; k < indptr[last_row]; k++) {
+        float depth = depths[k], seen = depth_map[indices[k]];
+        float deviation = (seen - depth) / (sigma_m + sigma_relative * depth);
+        int counts = (seen > 0) & (seen <= FLT_MAX) & (depth > 0);
+        float exponent = counts ? -0.5f * deviation * deviation : -INFINITY;
+        out_weights[k] = weights[k] * exp_negative(exponent);
+    }
+    for (ptrdiff_t row = first_row; row < last_row; row++) {
+        float sum = 0;
+        for (ptrdiff_t k = indptr[row]; k < indptr[row + 1]; k++)
+            sum += out_weights[k];
+        mass[row] = sum;
+    }
+}
+
+OCTOBEV_CLONES
+static void row_mass_block(const int32_t *indptr, const float *weights, float *OCTOBEV_RESTRICT mass,
+                           ptrdiff_t first_row, ptrdiff_t last_row)
+{
+    for (ptrdiff_t row = first_row; row < last_row; row++) {
+        float sum = 0;
+        for (ptrdiff_t k = indptr[row]; k < indptr[row + 1]; k++)
+            sum += weights[k];
+        mass[row] = sum;
+    }
+}
+
+OCTOBEV_CLONES
+static void planes_to_rows_block(const float *planes, ptrdiff_t channels, ptrdiff_t pixels, float *rows,
+                                 ptrdiff_t first, ptrdiff_t last)
+{
+    transpose(planes + first, pixels, rows + first * channels, channels, channels, last - first);
 }
 
 #endif

@@ -1,104 +1,212 @@
 # cython: language_level=3, wraparound=False, cdivision=True, embedsignature=True
-"""Sparse matrix times features."""
+"""Sparse matrix times features.
 
-cimport cython
+A matrix is three arrays in compressed rows: row r has the entries `indptr[r]` to `indptr[r + 1]`, each a column
+(`indices`, a feature pixel) and a weight. Features are rows of channels, one a pixel.
+"""
+
 from cython.parallel cimport prange
-from libc.math cimport exp, isfinite
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t
-
-ctypedef float float32_t
 
 from .border import require, require_apart, require_finite, require_threads
 
+ctypedef float float32_t
 
-cdef int _check_matrix(const int32_t[::1] indptr, const int32_t[::1] indices, Py_ssize_t values, Py_ssize_t columns) except -1:
-    cdef Py_ssize_t i, n = indptr.shape[0] - 1
-    require(n >= 0, "indptr", "of length rows + 1", indptr.shape[0])
+cdef extern from "lift.h" nogil:
+    const int LIFT_CELLS
+    ptrdiff_t first_outside(const int32_t* indices, ptrdiff_t entries, ptrdiff_t columns) noexcept
+    ptrdiff_t first_step_back(const int32_t* indptr, ptrdiff_t rows) noexcept
+    void lift_rows_block(
+        const int32_t* indptr, const int32_t* indices, const float* weights, const float* features, ptrdiff_t channels,
+        float* out, ptrdiff_t first_row, ptrdiff_t last_row,
+    ) noexcept
+    void lift_planes_block(
+        const int32_t* indptr, const int32_t* indices, const float* weights, const float* features, ptrdiff_t channels,
+        ptrdiff_t heights, float* out, ptrdiff_t cells, ptrdiff_t first_cell, ptrdiff_t last_cell,
+    ) noexcept
+    void depth_weights_block(
+        const int32_t* indptr, const int32_t* indices, const float* weights, const float* depths,
+        const float* depth_map, float sigma_m, float sigma_relative, float* out_weights, float* mass,
+        ptrdiff_t first_row, ptrdiff_t last_row,
+    ) noexcept
+    void row_mass_block(
+        const int32_t* indptr, const float* weights, float* mass, ptrdiff_t first_row, ptrdiff_t last_row,
+    ) noexcept
+    void planes_to_rows_block(
+        const float* planes, ptrdiff_t channels, ptrdiff_t pixels, float* rows, ptrdiff_t first, ptrdiff_t last,
+    ) noexcept
+
+cdef enum:
+    BLOCK_ROWS = 64
+
+
+def lift_rows(
+    const int32_t[::1] indptr not None,        # IN [rows + 1]
+    const int32_t[::1] indices not None,       # IN [entries]
+    const float32_t[::1] weights not None,     # IN [entries]
+    const float32_t[:, ::1] features not None,  # IN [pixels, channels]
+    float32_t[:, ::1] out not None,            # OUT [rows, channels]
+    int num_threads=1,
+):
+    """Write `out[r] = sum over the row's entries of weight * features[column]`, added in their order."""
+    cdef ptrdiff_t rows, channels = features.shape[1], block
+    cdef int threads = require_threads(num_threads)
+    rows = _check_matrix(indptr, indices, weights, features.shape[0])
+    _check_shape("out", out, rows, channels)
+    require_apart("out", out.base, features.base)
+    if rows == 0 or channels == 0:
+        return
+    if indptr[rows] == 0:
+        out[:, :] = 0
+        return
+    for block in prange((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, nogil=True, num_threads=threads, schedule="static"):
+        lift_rows_block(
+            &indptr[0], &indices[0], &weights[0], &features[0, 0], channels, &out[0, 0],
+            block * BLOCK_ROWS, min(rows, (block + 1) * BLOCK_ROWS),
+        )
+
+
+def lift_planes(
+    const int32_t[::1] indptr not None,        # IN [cells * heights + 1], row = cell * heights + height
+    const int32_t[::1] indices not None,       # IN [entries]
+    const float32_t[::1] weights not None,     # IN [entries]
+    const float32_t[:, ::1] features not None,  # IN [pixels, channels]
+    Py_ssize_t heights,
+    float32_t[:, ::1] out not None,            # OUT [heights * channels, cells], plane = height * channels + channel
+    int num_threads=1,
+):
+    """Do what :func:`lift_rows` does and write it plane by plane, as a network with NCHW input wants it."""
+    cdef ptrdiff_t rows, cells, channels = features.shape[1], block
+    cdef int threads = require_threads(num_threads)
+    rows = _check_matrix(indptr, indices, weights, features.shape[0])
+    require(heights >= 1 and rows % heights == 0, "heights", f"a divisor of {rows} rows", heights)
+    cells = rows // heights
+    _check_shape("out", out, heights * channels, cells)
+    require_apart("out", out.base, features.base)
+    if rows == 0 or channels == 0:
+        return
+    if indptr[rows] == 0:
+        out[:, :] = 0
+        return
+    for block in prange((cells + LIFT_CELLS - 1) // LIFT_CELLS, nogil=True, num_threads=threads, schedule="static"):
+        lift_planes_block(
+            &indptr[0], &indices[0], &weights[0], &features[0, 0], channels, heights, &out[0, 0], cells,
+            block * LIFT_CELLS, min(cells, (block + 1) * LIFT_CELLS),
+        )
+
+
+def depth_weights(
+    const int32_t[::1] indptr not None,        # IN [rows + 1]
+    const int32_t[::1] indices not None,       # IN [entries]
+    const float32_t[::1] weights not None,     # IN [entries]
+    const float32_t[::1] depths not None,      # IN [entries], depth of the point, metres
+    const float32_t[::1] depth_map not None,   # IN [pixels], depth seen by the pixel, metres
+    double sigma_m,
+    double sigma_relative,
+    float32_t[::1] out_weights not None,       # OUT [entries]
+    float32_t[::1] mass not None,              # OUT [rows], sums of the new weights
+    int num_threads=1,
+):
+    """Weight entries by a normal distribution of depth.
+
+    `out = weight * exp(-0.5 * ((seen - d) / (sigma_m + sigma_relative * d))**2)`; 0 where `seen` is not finite or not
+    positive, or where d is not positive.
+    """
+    cdef ptrdiff_t rows, block
+    cdef int threads = require_threads(num_threads)
+    rows = _check_matrix(indptr, indices, weights, depth_map.shape[0])
+    _check_length("depths", depths, indptr[rows])
+    _check_length("out_weights", out_weights, indptr[rows])
+    require(mass.shape[0] == rows, "mass", f"of length {rows}", mass.shape[0])
+    require(
+        require_finite("sigma_m", sigma_m) >= 0 and require_finite("sigma_relative", sigma_relative) >= 0
+        and sigma_m + sigma_relative > 0,
+        "sigma_m and sigma_relative", "not negative and not both 0", (sigma_m, sigma_relative),
+    )
+    if rows == 0:
+        return
+    if indptr[rows] == 0:
+        mass[:] = 0
+        return
+    for block in prange((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, nogil=True, num_threads=threads, schedule="static"):
+        depth_weights_block(
+            &indptr[0], &indices[0], &weights[0], &depths[0], &depth_map[0], <float> sigma_m, <float> sigma_relative,
+            &out_weights[0], &mass[0], block * BLOCK_ROWS, min(rows, (block + 1) * BLOCK_ROWS),
+        )
+
+
+def row_mass(
+    const int32_t[::1] indptr not None,        # IN [rows + 1]
+    const float32_t[::1] weights not None,     # IN [entries]
+    float32_t[::1] mass not None,              # OUT [rows]
+    int num_threads=1,
+):
+    """Sum the weights of each row, in their order."""
+    cdef ptrdiff_t rows = _check_rows(indptr), block
+    cdef int threads = require_threads(num_threads)
+    _check_length("weights", weights, indptr[rows])
+    require(mass.shape[0] == rows, "mass", f"of length {rows}", mass.shape[0])
+    if rows == 0:
+        return
+    if indptr[rows] == 0:
+        mass[:] = 0
+        return
+    for block in prange((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, nogil=True, num_threads=threads, schedule="static"):
+        row_mass_block(&indptr[0], &weights[0], &mass[0], block * BLOCK_ROWS, min(rows, (block + 1) * BLOCK_ROWS))
+
+
+def planes_to_rows(
+    const float32_t[:, ::1] planes not None,   # IN [channels, pixels]
+    float32_t[:, ::1] rows not None,           # OUT [pixels, channels]
+    int num_threads=1,
+):
+    """Transpose feature maps into the rows that :func:`lift_rows` reads."""
+    cdef ptrdiff_t channels = planes.shape[0], pixels = planes.shape[1], block
+    cdef int threads = require_threads(num_threads)
+    _check_shape("rows", rows, pixels, channels)
+    require_apart("rows", rows.base, planes.base)
+    if channels == 0 or pixels == 0:
+        return
+    for block in prange((pixels + BLOCK_ROWS - 1) // BLOCK_ROWS, nogil=True, num_threads=threads, schedule="static"):
+        planes_to_rows_block(
+            &planes[0, 0], channels, pixels, &rows[0, 0], block * BLOCK_ROWS, min(pixels, (block + 1) * BLOCK_ROWS)
+        )
+
+
+cdef ptrdiff_t _check_rows(const int32_t[::1] indptr) except -1:
+    """Number of rows of a matrix whose `indptr` is sound."""
+    require(indptr.shape[0] >= 1, "indptr", "of length rows + 1", indptr.shape[0])
     require(indptr[0] == 0, "indptr", "starting at 0", indptr[0])
-    for i in range(n):
-        if indptr[i + 1] < indptr[i]:
-            require(False, "indptr", "non-decreasing", f"a step back at row {i}")
-    require(indptr[n] <= indices.shape[0], "indices", f"at least {indptr[n]} entries", indices.shape[0])
-    require(indptr[n] <= values, "weights", f"at least {indptr[n]} entries", values)
-    for i in range(indptr[n]):
-        if indices[i] < 0 or indices[i] >= columns:
-            require(False, "indices", f"between 0 and {columns - 1}", f"{indices[i]} at entry {i}")
+    cdef ptrdiff_t rows = indptr.shape[0] - 1, row
+    with nogil:
+        row = first_step_back(&indptr[0], rows)
+    require(row < 0, "indptr", "non-decreasing", f"a step back after row {row}")
+    return rows
+
+
+cdef ptrdiff_t _check_matrix(
+    const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights, ptrdiff_t columns
+) except -1:
+    """Number of rows of a matrix that reads no column that is not there."""
+    cdef ptrdiff_t rows = _check_rows(indptr), entry = -1, entries = indptr[rows]
+    require(indices.shape[0] >= entries, "indices", f"at least {entries} long", indices.shape[0])
+    _check_length("weights", weights, entries)
+    if entries:
+        with nogil:
+            entry = first_outside(&indices[0], entries, columns)
+    require(entry < 0, "indices", f"columns below {columns}", f"{indices[entry] if entry >= 0 else None} at {entry}")
+    return rows
+
+
+cdef int _check_length(str what, const float32_t[::1] values, ptrdiff_t entries) except -1:
+    require(values.shape[0] >= entries, what, f"at least {entries} long", values.shape[0])
     return 0
 
 
-def lift_rows(const int32_t[::1] indptr not None, const int32_t[::1] indices not None, const float32_t[::1] weights not None,
-              const float32_t[:, ::1] features not None, float32_t[:, ::1] out not None, int num_threads=1):
-    cdef Py_ssize_t r, k, c, n = indptr.shape[0] - 1, channels = features.shape[1]
-    cdef int threads = require_threads(num_threads)
-    _check_matrix(indptr, indices, weights.shape[0], features.shape[0])
-    require(out.shape[0] == n and out.shape[1] == channels, "out", f"of shape ({n}, {channels})", (out.shape[0], out.shape[1]))
-    require_apart("out", out.base, features.base)
-    for r in prange(n, nogil=True, num_threads=threads, schedule="static"):
-        for c in range(channels):
-            out[r, c] = 0
-        for k in range(indptr[r], indptr[r + 1]):
-            for c in range(channels):
-                out[r, c] = out[r, c] + weights[k] * features[indices[k], c]
-
-
-def lift_planes(const int32_t[::1] indptr not None, const int32_t[::1] indices not None, const float32_t[::1] weights not None,
-                const float32_t[:, ::1] features not None, Py_ssize_t heights, float32_t[:, ::1] out not None, int num_threads=1):
-    cdef Py_ssize_t cell, h, k, c, n = indptr.shape[0] - 1, channels = features.shape[1]
-    cdef int threads = require_threads(num_threads)
-    _check_matrix(indptr, indices, weights.shape[0], features.shape[0])
-    require(heights >= 1 and n % heights == 0, "heights", f"a divisor of {n} rows", heights)
-    cdef Py_ssize_t cells = n // heights
-    require(out.shape[0] == heights * channels and out.shape[1] == cells, "out", f"of shape ({heights * channels}, {cells})", (out.shape[0], out.shape[1]))
-    require_apart("out", out.base, features.base)
-    for cell in prange(cells, nogil=True, num_threads=threads, schedule="static"):
-        for h in range(heights):
-            for c in range(channels):
-                out[h * channels + c, cell] = 0
-            for k in range(indptr[cell * heights + h], indptr[cell * heights + h + 1]):
-                for c in range(channels):
-                    out[h * channels + c, cell] = out[h * channels + c, cell] + weights[k] * features[indices[k], c]
-
-
-def depth_weights(const int32_t[::1] indptr not None, const int32_t[::1] indices not None, const float32_t[::1] weights not None,
-                  const float32_t[::1] depths not None, const float32_t[::1] depth_map not None, double sigma_m, double sigma_relative,
-                  float32_t[::1] out_weights not None, float32_t[::1] mass not None, int num_threads=1):
-    cdef Py_ssize_t r, k, n = indptr.shape[0] - 1
-    cdef int threads = require_threads(num_threads)
-    cdef double d, m, s
-    _check_matrix(indptr, indices, weights.shape[0], depth_map.shape[0])
-    require(mass.shape[0] == n, "mass", f"of length {n}", mass.shape[0])
-    require(depths.shape[0] >= indptr[n], "depths", f"at least {indptr[n]} entries", depths.shape[0])
-    require(out_weights.shape[0] >= indptr[n], "out_weights", f"at least {indptr[n]} entries", out_weights.shape[0])
-    require(sigma_m >= 0 and sigma_relative >= 0 and sigma_m + sigma_relative > 0, "sigma_m and sigma_relative", "not negative, one of them positive", (sigma_m, sigma_relative))
-    for r in prange(n, nogil=True, num_threads=threads, schedule="static"):
-        mass[r] = 0
-        for k in range(indptr[r], indptr[r + 1]):
-            m = depth_map[indices[k]]
-            d = depths[k]
-            if isfinite(m) and m > 0 and d > 0:
-                s = (m - d) / (sigma_m + sigma_relative * d)
-                out_weights[k] = weights[k] * exp(-0.5 * s * s)
-            else:
-                out_weights[k] = 0
-            mass[r] = mass[r] + out_weights[k]
-
-
-def row_mass(const int32_t[::1] indptr not None, const float32_t[::1] weights not None, float32_t[::1] mass not None, int num_threads=1):
-    cdef Py_ssize_t r, k, n = indptr.shape[0] - 1
-    cdef int threads = require_threads(num_threads)
-    require(n >= 0 and mass.shape[0] == n, "mass", f"of length {n}", mass.shape[0])
-    require(indptr[n] <= weights.shape[0], "weights", f"at least {indptr[n]} entries", weights.shape[0])
-    for r in prange(n, nogil=True, num_threads=threads, schedule="static"):
-        mass[r] = 0
-        for k in range(indptr[r], indptr[r + 1]):
-            mass[r] = mass[r] + weights[k]
-
-
-def planes_to_rows(const float32_t[:, ::1] planes not None, float32_t[:, ::1] rows not None, int num_threads=1):
-    cdef Py_ssize_t p, c, channels = planes.shape[0], pixels = planes.shape[1]
-    cdef int threads = require_threads(num_threads)
-    require(rows.shape[0] == pixels and rows.shape[1] == channels, "rows", f"of shape ({pixels}, {channels})", (rows.shape[0], rows.shape[1]))
-    require_apart("rows", rows.base, planes.base)
-    for p in prange(pixels, nogil=True, num_threads=threads, schedule="static"):
-        for c in range(channels):
-            rows[p, c] = planes[c, p]
+cdef int _check_shape(str what, const float32_t[:, ::1] values, ptrdiff_t rows, ptrdiff_t columns) except -1:
+    require(
+        values.shape[0] == rows and values.shape[1] == columns, what, f"of shape ({rows}, {columns})",
+        (values.shape[0], values.shape[1]),
+    )
+    return 0

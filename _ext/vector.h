@@ -10,6 +10,8 @@
 #ifndef OCTOBEV_VECTOR_H
 #define OCTOBEV_VECTOR_H
 
+#include <float.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -23,13 +25,10 @@
 
 #if defined(__GNUC__)
 #define OCTOBEV_INLINE static inline __attribute__((always_inline))
-#define OCTOBEV_PREFETCH(address) __builtin_prefetch(address)
 #elif defined(_MSC_VER)
 #define OCTOBEV_INLINE static __forceinline
-#define OCTOBEV_PREFETCH(address) ((void)0)
 #else
 #define OCTOBEV_INLINE static inline
-#define OCTOBEV_PREFETCH(address) ((void)0)
 #endif
 
 #if defined(_MSC_VER)
@@ -46,35 +45,94 @@ typedef float f4 __attribute__((vector_size(16), aligned(4), may_alias));
 #endif
 #endif
 
-/* to[c][r] = from[r][c] for `rows` x `columns` floats; strides in floats. */
+#ifdef OCTOBEV_VECTORS
+/* Four rows and four columns: column i goes to columns[i]. */
+OCTOBEV_INLINE void transpose_4x4(const float *from, ptrdiff_t stride, f4 *columns)
+{
+    f4 a = *(const f4 *)from, b = *(const f4 *)(from + stride);
+    f4 c = *(const f4 *)(from + 2 * stride), d = *(const f4 *)(from + 3 * stride);
+    f4 ac_low = __builtin_shufflevector(a, c, 0, 4, 1, 5), ac_high = __builtin_shufflevector(a, c, 2, 6, 3, 7);
+    f4 bd_low = __builtin_shufflevector(b, d, 0, 4, 1, 5), bd_high = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+    columns[0] = __builtin_shufflevector(ac_low, bd_low, 0, 4, 1, 5);
+    columns[1] = __builtin_shufflevector(ac_low, bd_low, 2, 6, 3, 7);
+    columns[2] = __builtin_shufflevector(ac_high, bd_high, 0, 4, 1, 5);
+    columns[3] = __builtin_shufflevector(ac_high, bd_high, 2, 6, 3, 7);
+}
+#endif
+
+/* to[c][r] = from[r][c] for `rows` x `columns` floats, strides in floats; whole cache lines of `to` at a time. */
 OCTOBEV_INLINE void transpose(const float *OCTOBEV_RESTRICT from, ptrdiff_t from_stride, float *OCTOBEV_RESTRICT to,
                               ptrdiff_t to_stride, ptrdiff_t rows, ptrdiff_t columns)
 {
-    ptrdiff_t r, c, c4 = 0;
+    ptrdiff_t r, c, rows_done = 0;
 #ifdef OCTOBEV_VECTORS
-    ptrdiff_t r4 = rows & ~(ptrdiff_t)3;
-    c4 = columns & ~(ptrdiff_t)3;
-    for (c = 0; c < c4; c += 4) {
-        for (r = 0; r < r4; r += 4) {
-            const float *source = from + r * from_stride + c;
-            float *target = to + c * to_stride + r;
-            f4 a = *(const f4 *)source, b = *(const f4 *)(source + from_stride);
-            f4 d = *(const f4 *)(source + 2 * from_stride), e = *(const f4 *)(source + 3 * from_stride);
-            f4 ad_low = __builtin_shufflevector(a, d, 0, 4, 1, 5), ad_high = __builtin_shufflevector(a, d, 2, 6, 3, 7);
-            f4 be_low = __builtin_shufflevector(b, e, 0, 4, 1, 5), be_high = __builtin_shufflevector(b, e, 2, 6, 3, 7);
-            *(f4 *)target = __builtin_shufflevector(ad_low, be_low, 0, 4, 1, 5);
-            *(f4 *)(target + to_stride) = __builtin_shufflevector(ad_low, be_low, 2, 6, 3, 7);
-            *(f4 *)(target + 2 * to_stride) = __builtin_shufflevector(ad_high, be_high, 0, 4, 1, 5);
-            *(f4 *)(target + 3 * to_stride) = __builtin_shufflevector(ad_high, be_high, 2, 6, 3, 7);
+    ptrdiff_t columns_by_4 = columns & ~(ptrdiff_t)3;
+    rows_done = rows & ~(ptrdiff_t)15;
+    for (r = 0; r < rows_done; r += 16) {
+        for (c = 0; c < columns_by_4; c += 4) {
+            f4 lines[4][4];
+            for (int quarter = 0; quarter < 4; quarter++)
+                transpose_4x4(from + (r + 4 * quarter) * from_stride + c, from_stride, lines[quarter]);
+            for (int line = 0; line < 4; line++)
+                for (int quarter = 0; quarter < 4; quarter++)
+                    *(f4 *)(to + (c + line) * to_stride + r + 4 * quarter) = lines[quarter][line];
         }
-        for (r = r4; r < rows; r++)
-            for (ptrdiff_t i = c; i < c + 4; i++)
-                to[i * to_stride + r] = from[r * from_stride + i];
+        for (; c < columns; c++)
+            for (int i = 0; i < 16; i++)
+                to[c * to_stride + r + i] = from[(r + i) * from_stride + c];
     }
 #endif
-    for (c = c4; c < columns; c++)
-        for (r = 0; r < rows; r++)
+    for (c = 0; c < columns; c++)
+        for (r = rows_done; r < rows; r++)
             to[c * to_stride + r] = from[r * from_stride + c];
+}
+
+/* exp(x) for x <= 0, error below 2 units in the last place; 0 below -87 and for NaN. Cephes expf (Moshier 1992). */
+OCTOBEV_INLINE float exp_negative(float x)
+{
+    int counts = x > -87.0f;
+    float clamped = counts ? x : 0.0f;
+    float power = (float)(int32_t)(clamped * 1.44269504088896341f - 0.5f); /* towards zero: nearest, as x <= 0 */
+    float r = clamped - power * 0.693359375f + power * 2.12194440e-4f;
+    float series = 1.9875691500e-4f;
+    series = series * r + 1.3981999507e-3f;
+    series = series * r + 8.3334519073e-3f;
+    series = series * r + 4.1665795894e-2f;
+    series = series * r + 1.6666665459e-1f;
+    series = series * r + 5.0000001201e-1f;
+    union {
+        int32_t bits;
+        float value;
+    } scale;
+    scale.bits = ((int32_t)power + 127) << 23;
+    return counts ? (series * r * r + r + 1.0f) * scale.value : 0.0f;
+}
+
+/* log(x) for normal x > 0, error below 2 units in the last place. Cephes logf (Moshier 1992). */
+OCTOBEV_INLINE float log_positive(float x)
+{
+    union {
+        float value;
+        int32_t bits;
+    } mantissa;
+    mantissa.value = x;
+    int32_t exponent = (mantissa.bits >> 23) - 126;
+    mantissa.bits = (mantissa.bits & 0x007fffff) | 0x3f000000; /* 0.5 .. 1 */
+    int small = mantissa.value < 0.707106781186547524f;
+    float power = (float)(exponent - small);
+    float r = (small ? mantissa.value + mantissa.value : mantissa.value) - 1.0f;
+    float series = 7.0376836292e-2f;
+    series = series * r - 1.1514610310e-1f;
+    series = series * r + 1.1676998740e-1f;
+    series = series * r - 1.2420140846e-1f;
+    series = series * r + 1.4249322787e-1f;
+    series = series * r - 1.6668057665e-1f;
+    series = series * r + 2.0000714765e-1f;
+    series = series * r - 2.4999993993e-1f;
+    series = series * r + 3.3333331174e-1f;
+    float r2 = r * r;
+    float low = series * r * r2 - 2.12194440e-4f * power - 0.5f * r2;
+    return r + low + 0.693359375f * power;
 }
 
 #endif

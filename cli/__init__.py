@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, replay, rig, topic
+    from . import bundle, doctor, drive, evaluate, replay, rig, topic
 
     app = typer.Typer(
         name="octobev",
@@ -26,6 +26,7 @@ def build() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.command("replay")(replay.replay)
+    app.command("evaluate")(evaluate.evaluate)
     app.command("doctor")(doctor.doctor)
     app.add_typer(drive.app, name="drive")
     app.add_typer(topic.app, name="topic")

@@ -1,4 +1,95 @@
-"""Placeholder."""
+"""`octobev bundle`: look into a model bundle, and check it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from ..errors import OctobevError
+from ..runtime.bundle import Bundle, CameraNetwork, open_bundle
+from . import EXIT_ERROR
+
+app = typer.Typer(no_args_is_help=True, help="Look into a model bundle, and check it.")
+
+PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The bundle's directory, or the bundle.toml in it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def info(path: PathArgument, as_json: JsonOption = False) -> None:
+    """Print what a bundle is, which networks it has and which outputs it gives.
+
+    The manifest and the hashes of the models are checked; no network is loaded.
+    """
+    bundle = open_bundle(path)
+    if as_json:
+        print(json.dumps(_description(bundle)))
+        return
+    manifest = bundle.manifest
+    grid = manifest.grid
+    print(f"{manifest.name} {manifest.version}  {manifest.description}".rstrip())
+    print(f"licence   {manifest.license or 'not stated'}")
+    print(f"sha256    {bundle.sha256}")
+    extent = f"x {grid.x_min_m:g}..{grid.x_max_m:g} m, y {grid.y_min_m:g}..{grid.y_max_m:g} m"
+    print(f"grid      {extent}, {grid.shape[0]} x {grid.shape[1]} cells of {grid.resolution_m:g} m")
+    print("networks")
+    for name, network in manifest.networks.items():
+        if isinstance(network, CameraNetwork):
+            image = network.input
+            what = f"camera   {image.width}x{image.height} {image.colour} {image.dtype}"
+        else:
+            what = f"topdown  lifts {', '.join(lift.source for lift in network.lifts)}"
+        print(f"  {name:20} {what}; cameras {', '.join(network.cameras)}; {network.file}")
+    print("outputs")
+    for name, kind in bundle.outputs.items():
+        print(f"  {name:20} {kind:13} {_origin(bundle, name)}")
+
+
+@app.command()
+def verify(path: PathArgument, as_json: JsonOption = False) -> None:
+    """Check a bundle: manifest, hashes, every network against its declaration, and one dry run of everything."""
+    from ..runtime.verification import verify_bundle
+
+    try:
+        bundle = open_bundle(path)
+        verification = verify_bundle(bundle)
+    except OctobevError as error:
+        if not as_json:
+            raise
+        print(json.dumps({"ok": False, "path": str(path), "error": str(error)}))
+        raise typer.Exit(EXIT_ERROR) from error
+    if as_json:
+        found = msgspec.to_builtins(verification)
+        print(json.dumps({"ok": True, "path": str(path), "sha256": bundle.sha256, **found}))
+        return
+    for network, providers in verification.providers.items():
+        print(f"network   {network:20} {', '.join(providers)}")
+    for output in verification.outputs:
+        arrays = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in output.arrays.items())
+        print(f"output    {output.topic:20} {output.kind:13} {arrays}")
+    print(f"{bundle.manifest.name} {bundle.manifest.version} is a good bundle")
+
+
+def _description(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "outputs": bundle.outputs,
+        "manifest": msgspec.to_builtins(bundle.manifest),
+    }
+
+
+def _origin(bundle: Bundle, name: str) -> str:
+    manifest = bundle.manifest
+    if name in manifest.castouts:
+        castout = manifest.castouts[name]
+        return f"cast out of {castout.source}: {', '.join(castout.bev_classes)}"
+    for network_id, network in manifest.networks.items():
+        if name in network.outputs:
+            classes = network.outputs[name].classes
+            return f"of {network_id}" + (f": {', '.join(classes)}" if classes else "")
+    return ""

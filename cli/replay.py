@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from ..runtime.engine import Runtime
     from ..runtime.predictions import Predictions
 
-DEMO_SEED = 20_001
-DEMO_SECONDS = 12.0
-DEMO_RATE_HZ = 10.0
-DEMO_SIZE = (640, 480)
-
 
 def replay(
     drive: Annotated[
@@ -37,7 +32,9 @@ def replay(
     ] = None,
     outputs: Annotated[
         str | None,
-        typer.Option(help="Only these outputs, separated by commas; nothing else is computed. See `octobev bundle info`."),
+        typer.Option(
+            help="Only these outputs, separated by commas; nothing else is computed. See `octobev bundle info`."
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Speed: 1 as recorded, 2 twice as fast. Default: as fast as it goes.")
@@ -68,6 +65,7 @@ def replay(
     Exit codes: 0 done; 1 error; 2 wrong usage; 3 done, but something of the drive was lost; 130 interrupted.
     """
     from ..replay.player import play, summary_json
+    from .source import open_source
 
     source = open_source(drive)
     used_rig = _used_rig(source, rig, cameras)
@@ -82,16 +80,6 @@ def replay(
     else:
         print_summary(summary)
     exit_with(summary)
-
-
-def open_source(drive: str) -> Drive:
-    """The drive of a command-line argument: a path, or `demo`."""
-    from ..replay.open import open_drive
-    from ..replay.synthetic import SyntheticDrive
-
-    if drive == "demo":
-        return SyntheticDrive(DEMO_SEED, DEMO_SECONDS, rate_hz=DEMO_RATE_HZ, size=DEMO_SIZE)
-    return open_drive(drive)
 
 
 def print_summary(summary: ReplaySummary) -> None:

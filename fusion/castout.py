@@ -2,7 +2,8 @@
 
 Per step and cell, all cameras that see it vote with the weights of the view transform. Two things take votes away:
 
-* a *blocker* (an obstacle class) in the pixel means that the ground behind it was not seen: its share of the vote is void;
+* a *blocker* (an obstacle class) in the pixel means that the ground behind it was not seen: its share of the vote is
+  void;
 * where the image network gives depth, a pixel counts only as far as its depth agrees with that of the cell's point, so
   that what stands in front of a cell says nothing about it.
 
@@ -172,9 +173,7 @@ class GroundStitcher:
             min_mass=self.stitching.min_mass,
         )
 
-    def read(
-        self, seen_by: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint64]]:
+    def read(self, seen_by: NDArray[np.uint64]) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint64]]:
         """Log-odds with the prior [channels, nx, ny], observed [nx, ny] and the cameras that see each cell [nx, ny]."""
         log_odds, observed = self.map.read()
         log_odds += self.prior_logit[:, np.newaxis, np.newaxis]
@@ -257,9 +256,7 @@ class OccupancyCastOut:
         return OccupancyGrid(self.stitcher.grid, log_odds[0], observed, seen_by, self.stitcher.stitching.half_life_s)
 
 
-def class_votes(
-    image_classes: Sequence[str], groups: Sequence[Sequence[str]]
-) -> NDArray[np.float32]:
+def class_votes(image_classes: Sequence[str], groups: Sequence[Sequence[str]]) -> NDArray[np.float32]:
     """Vote matrix [image classes, groups]: 1 where a class belongs to a group."""
     return np.array([[float(name in group) for group in groups] for name in image_classes], dtype=np.float32).reshape(
         len(image_classes), len(groups)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CalibrationError, MissingFile, RigError, expected

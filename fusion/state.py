@@ -1,8 +1,8 @@
 """What is carried over time: the ego's motion in the plane, and a map window that travels with it.
 
-Stitched log-odds live in a window whose cells are fixed to the ground. The window moves by whole cells, so that carrying
-it costs no resampling however long the drive; it is sampled once, into the ego's grid, when it is read. (Warping the
-map from ego frame to ego frame at every step instead blurs it a little each time, which thin classes do not survive.)
+Stitched log-odds live in a window whose cells are fixed to the ground. The window moves by whole cells, so carrying it
+costs no resampling however long the drive; it is sampled once, into the ego's grid, when it is read. (Warping the map
+from ego frame to ego frame at every step instead blurs it a little each time, which thin classes do not survive.)
 """
 
 from __future__ import annotations

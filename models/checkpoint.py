@@ -57,11 +57,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = HydraNetConfig(**content.pop("config"))
         return Checkpoint(config=config, **content)
     except Exception as error:  # torch raises pickle, zip, key and runtime errors for files that are none
-        raise BundleError(f"{path}: not a checkpoint of octobev.models.train: {error}") from error
+        reason = str(error).split("\n")[0]
+        raise BundleError(f"{path}: not a checkpoint of octobev.models.train: {reason}") from error
 
 
 def trained_net(checkpoint: Checkpoint) -> HydraNet:
     """Build the network with the averaged weights, in evaluation mode."""
     net = HydraNet(checkpoint.config)
     net.load_state_dict(checkpoint.average)
-    return net.eval()
+    net.eval()
+    return net

@@ -65,8 +65,11 @@ def draw_town(seed: int, width: int, height: int, poses: int = POSES_PER_TOWN) -
             image = draw_image(renderer, camera, world_from_ego, moment, (width, height), index % JPEG_EVERY == 3)
             views.append((image, *draw_labels(renderer, camera, world_from_ego, moment, (width, height))))
     order = random.permutation(len(views))
-    images, labels, depths = (np.stack([view[part] for view in views])[order] for part in range(3))
-    return Shard(images, labels, depths)
+    return Shard(
+        np.stack([image for image, _, _ in views])[order],
+        np.stack([labels for _, labels, _ in views])[order],
+        np.stack([depth for _, _, depth in views])[order],
+    )
 
 
 def draw_image(
@@ -77,8 +80,7 @@ def draw_image(
     if jpeg:
         full = renderer.render(camera, world_from_ego, moment_ns).image
         encoded = cv2.imencode(".jpg", full, (cv2.IMWRITE_JPEG_QUALITY, 90))[1]
-        image = cv2.imdecode(encoded, cv2.IMREAD_REDUCED_COLOR_4)
-        image = cut_middle(image, width / height)
+        image = cut_middle(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_REDUCED_COLOR_4), np.uint8), width / height)
     else:
         lens = network_intrinsics(camera.intrinsics, FINER * width, FINER * height)
         image = renderer.render(Camera(camera.name, lens, camera.ego_from_camera), world_from_ego, moment_ns).image
@@ -91,9 +93,7 @@ def draw_labels(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """Draw the truth of a camera's view: class numbers uint8 [h, w]; depths float16 [h / 2, w / 2], metres."""
     lens = network_intrinsics(camera.intrinsics, *size)
-    view = renderer.render(
-        Camera(camera.name, lens, camera.ego_from_camera), world_from_ego, moment_ns, labels=True
-    )
+    view = renderer.render(Camera(camera.name, lens, camera.ego_from_camera), world_from_ego, moment_ns, labels=True)
     if view.classes is None or view.depth is None:
         raise DriveError("rendered view must have labels, got none")
     return view.classes, coarse_depth(view.depth)
@@ -112,7 +112,8 @@ def coarse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float16]:
     height, width = depth_m.shape
     logs = np.log(np.clip(depth_m, 0.1, SKY_M))
     blocks = logs.reshape(height // DEPTH_STRIDE, DEPTH_STRIDE, width // DEPTH_STRIDE, DEPTH_STRIDE)
-    return np.exp(blocks.mean(axis=(1, 3))).astype(np.float16)
+    coarse: NDArray[np.float16] = np.exp(blocks.mean(axis=(1, 3))).astype(np.float16)
+    return coarse
 
 
 class TownWorkers:
@@ -131,9 +132,7 @@ class TownWorkers:
         missing = [town for town in towns if not shard_path(folder, town).is_file()]
         context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = [
-            context.Process(
-                target=_draw_towns, args=(folder, missing[index::processes], width, height), daemon=True
-            )
+            context.Process(target=_draw_towns, args=(folder, missing[index::processes], width, height), daemon=True)
             for index in range(processes)
             if missing[index::processes]
         ]

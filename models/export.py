@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import sys
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 TOLERANCE = 1e-3
-"""Largest accepted difference between ONNX Runtime and PyTorch: probabilities absolute, depths and features relative."""
+"""Largest accepted difference from PyTorch: of probabilities absolute, of depths and features relative."""
 
 ONNX_FILE = "hydranet.onnx"
 
@@ -70,8 +71,6 @@ def export_bundle(net: HydraNet, folder: Path, priors: dict[str, float], version
 
 def onnx_bytes(net: HydraNet) -> bytes:
     """Serialise the network as one ONNX model of opset :data:`OPSET`, batch 1, batch normalisation folded."""
-    import copy
-
     from .net import ExportedHydraNet, torch
 
     exported = ExportedHydraNet(copy.deepcopy(net)).eval()
@@ -96,8 +95,6 @@ def compare_with_torch(net: HydraNet, graph: bytes, images: int = 4, seed: int =
 
     Probabilities are compared absolutely, features and depths relative to 1 + |value|.
     """
-    import copy
-
     import onnxruntime
 
     from .net import ExportedHydraNet, torch
@@ -121,7 +118,8 @@ def compare_with_torch(net: HydraNet, graph: bytes, images: int = 4, seed: int =
 def _blurred_noise(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     coarse = random.integers(0, 256, (1, 3, height // 16, width // 16))
     fine = coarse.repeat(16, axis=2).repeat(16, axis=3) + random.integers(-20, 21, (1, 3, height, width))
-    return np.clip(fine, 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(fine, 0, 255).astype(np.uint8)
+    return image
 
 
 def main(arguments: list[str] | None = None) -> int:

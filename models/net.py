@@ -1,8 +1,8 @@
 """The reference HydraNet: one residual backbone, a top-down path to stride 4, and heads that are small matrices.
 
-Dense 3x3 convolutions on channels in multiples of 16 are what ONNX Runtime's blocked CPU kernels run best, so the network
-has nothing else where the work is; heads multiply feature rows `[pixels, channels]`, which is also the layout that the
-view transform reads.
+Dense 3x3 convolutions on channels in multiples of 16 are what ONNX Runtime's blocked CPU kernels run best, so the
+network has nothing else where the work is; heads multiply feature rows `[pixels, channels]`, which is also the layout
+that the view transform reads.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import InvalidArgument, MissingDependency, expected
+from .template import FEATURE_STRIDE
 
 try:
-    import torch
-    from torch import Tensor, nn
-    from torch.nn import functional
+    import torch as torch
+    from torch import Tensor as Tensor
+    from torch import nn as nn
+    from torch.nn import functional as functional
 except ImportError as error:
     raise MissingDependency(
         "training and export need PyTorch, which is not installed: pip install 'octobev[train]'"
     ) from error
-
-FEATURE_STRIDE = 4
-"""Network input pixels per feature pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class HydraNetConfig:
     stage_channels, stage_blocks : channels and residual blocks of the stages at stride 4, 8, 16, 32
     feature_channels : channels of the top-down path and of the `features` output
     head_channels : hidden channels of each head
-    output_stride : stride of segmentation and depth, 1, 2 or 4
+    output_stride : stride of segmentation and depth, 2 or 4
     depth_range_m : depths are clipped to this range, metres
     """
 
@@ -56,8 +55,8 @@ class HydraNetConfig:
     def __post_init__(self) -> None:
         if self.width % 32 or self.height % 32 or min(self.width, self.height) < 32:
             raise InvalidArgument(expected("network input", "multiples of 32 pixels", f"{self.width}x{self.height}"))
-        if self.output_stride not in (1, 2, 4):
-            raise InvalidArgument(expected("output stride", "1, 2 or 4", self.output_stride))
+        if self.output_stride not in (2, 4):
+            raise InvalidArgument(expected("output stride", "2 or 4", self.output_stride))
 
     @property
     def feature_shape(self) -> tuple[int, int]:
@@ -150,7 +149,7 @@ class TopDownPath(nn.Module):  # type: ignore[misc, unused-ignore]
         self.smooth = _convolution(channels, channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of the stages, fine to coarse -> [B, channels, h, w] at the finest stage's size."""
+        """Join the stages' maps, fine to coarse, into [B, channels, h, w] at the finest one's size."""
         x = functional.relu(self.lateral[-1](maps[-1]))
         for index in range(len(maps) - 2, -1, -1):
             coarse = functional.interpolate(x, scale_factor=2, mode="nearest")
@@ -200,9 +199,7 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         return features[0], torch.softmax(logits[0], dim=-1), torch.exp(log_depth[0]).clamp(low, high)
 
 
-def _convolution(
-    channels: int, wide: int, size: int = 3, stride: int = 1, *, activation: bool = True
-) -> nn.Sequential:
+def _convolution(channels: int, wide: int, size: int = 3, stride: int = 1, *, activation: bool = True) -> nn.Sequential:
     layers = [nn.Conv2d(channels, wide, size, stride, size // 2, bias=False), nn.BatchNorm2d(wide)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activation else []))
 

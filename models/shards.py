@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,9 +53,9 @@ def read_shard(path: Path) -> Shard:
         Not a file of training frames.
     """
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             return Shard(arrays["images"], arrays["labels"], arrays["depth_m"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DriveError(f"{path}: not a file of training frames: {error}") from error
 
 
@@ -65,7 +66,7 @@ def shard_path(folder: Path, town: int) -> Path:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Views drawn for one step: images uint8 [B, h, w, 3] RGB, labels uint8 [B, h, w], depth_m float16 [B, h/2, w/2]."""
+    """Views drawn for one step; arrays as in :class:`Shard`, with n the batch size."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]

@@ -11,6 +11,7 @@ OUTPUTS = ("features", "segmentation", "depth")
 """Output tensors of the exported network, in order."""
 
 FEATURE_STRIDE = 4
+"""Network input pixels per feature pixel."""
 
 DESCRIPTION = (
     "A small HydraNet trained on synthetic towns: image segmentation and depth, cast out onto the ground and stitched. "
@@ -102,9 +103,7 @@ occupied = {occupied:.3f}
 """
 
 
-def manifest_text(
-    config: HydraNetConfig, *, file: str, sha256: str, priors: dict[str, float], version: str
-) -> str:
+def manifest_text(config: HydraNetConfig, *, file: str, sha256: str, priors: dict[str, float], version: str) -> str:
     """Return the text of `bundle.toml`.
 
     Parameters

@@ -1,7 +1,7 @@
 """Train the reference HydraNet from nothing: `python -m octobev.models.train --out DIR --minutes 30`.
 
-Towns are drawn by worker processes into DIR/frames while the network already learns; DIR/checkpoint.pt is written at every
-validation and taken up again by --resume; at the end the bundle is in DIR/bundle.
+Towns are drawn by worker processes into DIR/frames while the network already learns; DIR/checkpoint.pt is written at
+every validation and taken up again by --resume; at the end the bundle is in DIR/bundle.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidArgument, OctobevError, expected
 
 if TYPE_CHECKING:
-    from .training import Progress, TrainingPlan
+    from .training import Progress, Training, TrainingPlan
 
-TRAINING_TOWNS = range(0, 10_000)
+TRAINING_TOWNS = range(10_000)
 VALIDATION_TOWNS = range(10_000, 10_100)
 TEST_TOWNS = range(20_000, 30_000)
 """Seeds: no town of one range is ever used for the purpose of another."""
@@ -124,10 +124,11 @@ class Watcher:
 
     def __init__(self, plan: TrainingPlan, done: float) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
         self.console = Console(stderr=True)
-        self.bar = Progress(
+        self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:5.1f} %"),
@@ -135,7 +136,8 @@ class Watcher:
             TimeRemainingColumn(),
             console=self.console,
         )
-        self.task = self.bar.add_task("drawing the first towns", total=1.0, completed=done)
+        self.task = self.bar.add_task("drawing the first towns", total=1.0)
+        self.bar.update(self.task, completed=done)
 
     def __enter__(self) -> Watcher:
         self.bar.start()

@@ -48,7 +48,7 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
-            raise InvalidArgument(expected("length of the training", "steps or minutes", f"{self.steps} {self.minutes}"))
+            raise InvalidArgument(expected("length of a training", "steps or minutes", f"{self.steps}, {self.minutes}"))
         if (self.steps or 0) < 0 or (self.minutes or 0.0) < 0:
             raise InvalidArgument(expected("length of the training", "at least 0", self.steps or self.minutes))
 
@@ -69,11 +69,10 @@ class Validation:
     priors: dict[str, float]
 
     def scores(self) -> dict[str, float]:
-        """Names and numbers, as they are written to files."""
-        return {f"iou_{name}": round(value, 4) for name, value in self.iou.items()} | {
-            "depth_error_median": round(self.depth_median, 4),
-            "depth_error_p90": round(self.depth_p90, 4),
-        }
+        """Names and numbers, as they are written to files; without what could not be measured."""
+        named = {f"iou_{name}": value for name, value in self.iou.items()}
+        named |= {"depth_error_median": self.depth_median, "depth_error_p90": self.depth_p90}
+        return {name: round(value, 4) for name, value in named.items() if not math.isnan(value)}
 
 
 @dataclass(slots=True)
@@ -107,9 +106,7 @@ class Training:
         self.net = HydraNet(self.config).to(memory_format=torch.channels_last)
         self.average = HydraNet(self.config).eval().to(memory_format=torch.channels_last)
         self.average.load_state_dict(self.net.state_dict())
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY
-        )
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
         self.step, self.elapsed_s = 0, 0.0
         self.priors: dict[str, float] = {}
         self.scores: dict[str, float] = {}
@@ -217,7 +214,7 @@ def validate(net: HydraNet, shards: list[Shard], batch: int = 16) -> Validation:
             area = np.where((true_depth > 2.0) & (true_depth < 30.0), true_depth**3, 0.0).reshape(len(p), -1)
             ground += np.einsum("bp,bpc->c", area, p)
             mass += float(area.sum())
-    frequencies = dict(zip(config.classes, ground / max(mass, 1e-9), strict=True))
+    frequencies = dict(zip(config.classes, (ground / max(mass, 1e-9)).tolist(), strict=True))
     return Validation(scores.iou(), *scores.depth_error(), ground_priors(frequencies))
 
 
@@ -240,7 +237,7 @@ def _schedule(done: float) -> float:
 
 
 def _tensors(batch: Batch, config: HydraNetConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Images uint8 [B, 3, h, w] (channels last in memory), labels uint8 [B, h, w], depths float32 at the output stride."""
+    """Images uint8 [B, 3, h, w] (channels last in memory), labels uint8 [B, h, w], float32 depths of output pixels."""
     images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
     step = config.output_stride // DEPTH_STRIDE
     depth_m = np.ascontiguousarray(batch.depth_m[:, ::step, ::step], dtype=np.float32)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PANORAMA_SHAPE = (384, 2048)
-"""Rows and columns of the sky: elevations from :data:`ELEVATION_RAD`, high to low; azimuths from -pi to pi."""
+"""Rows and columns of the sky: sines of elevation as in :data:`SINE_RANGE`, high to low; azimuths from -pi to pi."""
 
-ELEVATION_RAD = (-0.06, 1.2)
-"""Lowest and highest elevation that the panorama shows; beyond it the last row is repeated."""
+SINE_RANGE = (-0.06, 0.94)
+"""Lowest and highest sine of the elevation that the panorama shows, in equal steps; beyond it the row is repeated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +88,7 @@ def _panorama(
     horizon: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
     rows, columns = PANORAMA_SHAPE
-    heights = np.linspace(ELEVATION_RAD[1], ELEVATION_RAD[0], rows)
+    heights = np.arcsin(np.linspace(SINE_RANGE[1], SINE_RANGE[0], rows))
     bearings = (np.arange(columns) + 0.5) / columns * 2 * np.pi - np.pi
     climb = np.clip(np.sin(heights), 0, 1)[:, None, None] ** 0.55
     sky = horizon * (1 - climb) + zenith * climb + np.zeros((rows, columns, 1))

@@ -1,7 +1,7 @@
 """Drawing primitives that all pictures share: colours, text, tiles, and the bird's-eye view.
 
-Pictures are uint8 [H, W, 3] BGR. In a bird's-eye view forward is up and left is left: BEV arrays are `[x, y]`, x forward
-and y left, so picture row 0 is the farthest x and column 0 the farthest y.
+Pictures are uint8 [H, W, 3] BGR. In a bird's-eye view forward is up and left is left: BEV arrays are `[x, y]`, x
+forward and y left, so picture row 0 is the farthest x and column 0 the farthest y.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fusion.grid import BevGrid
+from ..fusion.rig import Camera, Rig
+from ..runtime.frames import Frame, PixelFormat
+from ..runtime.images import load_opencv, pixels_of, reduction_for
+
+cv2: Any = load_opencv()
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -156,6 +160,25 @@ def blend(picture: Picture, colour: Colour, alpha: NDArray[np.float32]) -> None:
     picture[:] = np.rint(picture * (1 - weight) + np.array(colour, dtype=np.float32) * weight).astype(np.uint8)
 
 
+def frame_picture(frame: Frame, camera: Camera, width: int, height: int) -> Picture:
+    """Give the image of a frame, resized to width x height, BGR, never the frame's own memory.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be decoded or has not the size that its calibration says.
+    """
+    size = (camera.intrinsics.width, camera.intrinsics.height)
+    pixels = pixels_of(frame, size, reduction_for(frame.pixel_format, size, (width, height)))
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    elif frame.pixel_format is PixelFormat.RGB8:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    shrinks = width < pixels.shape[1]
+    sampling = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.array(cv2.resize(pixels, (width, height), interpolation=sampling))
+
+
 @dataclass(frozen=True, slots=True)
 class BevView:
     """Where metres of a grid are in a picture of it: forward up, left left, the grid fills the picture.
@@ -257,6 +280,53 @@ def draw_legend(
     return v + size + 10
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Where a camera's image stands in a picture, pixels."""
+
+    camera: Camera
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def arrange_cameras(rig: Rig, left: int, top: int, width: int, height: int, gap: int) -> tuple[Tile, ...]:
+    """Place a tile for every camera in a box: front rows first, in each row from left to right as the driver sees them.
+
+    Cameras that look to the two sides at the same angle stay in one row. Tiles are as large as the box allows, of one
+    size, and their height fits their own image.
+    """
+    aspect = float(np.median([camera.intrinsics.width / camera.intrinsics.height for camera in rig]))
+    by_angle = sorted(rig, key=_angle_off_forward)
+    groups = [
+        len(group)
+        for group in np.split(
+            np.arange(len(by_angle)), np.flatnonzero(np.diff([*map(_angle_off_forward, by_angle)]) > 15) + 1
+        )
+    ]
+    columns, tile_width = grid_of_tiles(groups, aspect, width, height, gap)
+    tile_height = round(tile_width / aspect)
+    tiles: list[Tile] = []
+    ordered = iter(by_angle)
+    for row, count in enumerate(rows_of_groups(groups, columns)):
+        cameras = sorted((next(ordered) for _ in range(count)), key=_leftness, reverse=True)
+        row_left = left + (columns * (tile_width + gap) - count * (tile_width + gap)) // 2
+        for column, camera in enumerate(cameras):
+            x = row_left + column * (tile_width + gap)
+            tiles.append(Tile(camera, x, top + row * (tile_height + gap), tile_width, tile_height))
+    return tuple(tiles)
+
+
+def _angle_off_forward(camera: Camera) -> float:
+    x, y, _ = camera.ego_from_camera.rotation[:, 2]
+    return float(np.degrees(np.arctan2(abs(y), x)))
+
+
+def _leftness(camera: Camera) -> float:
+    return round(float(camera.ego_from_camera.rotation[1, 2]), 1)
+
+
 def grid_of_tiles(groups: Sequence[int], aspect: float, width: int, height: int, gap: int) -> tuple[int, int]:
     """Choose how many tiles stand in a row.
 
@@ -273,9 +343,7 @@ def grid_of_tiles(groups: Sequence[int], aspect: float, width: int, height: int,
     best = (1, 0)
     for columns in range(1, min(sum(groups), 4) + 1):
         rows = len(rows_of_groups(groups, columns))
-        tile_width = min(
-            (width - gap * (columns - 1)) // columns, int((height - gap * (rows - 1)) / rows * aspect)
-        )
+        tile_width = min((width - gap * (columns - 1)) // columns, int((height - gap * (rows - 1)) / rows * aspect))
         if tile_width >= best[1]:
             best = (columns, tile_width)
     return best

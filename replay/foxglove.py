@@ -55,6 +55,10 @@ MESSAGES: Final = MappingProxyType(
 )
 """Schema name -> protobuf message class."""
 
+_NUMBERS: Final[dict[int, np.dtype[Any]]] = {
+    PackedElementField.UINT8: np.dtype(np.uint8),
+    PackedElementField.FLOAT32: np.dtype("<f4"),
+}
 _RECTIFIED: Final = re.compile(r"(^|[/_])rect(ified)?([/_]|$)")
 _POLYNOMIAL: Final = ("plumb_bob", "radtan", "rational_polynomial")
 _FISHEYE: Final = ("fisheye", "kannala_brandt", "equidistant")
@@ -132,6 +136,11 @@ def decode_calibration(data: bytes, *, rectified: bool) -> tuple[str, Intrinsics
     return frame, _intrinsics(width, height, k, model, coefficients)
 
 
+def frame_of_calibration(data: bytes) -> str:
+    """Decode only the camera frame that a CameraCalibration is about."""
+    return _frame(_parse(CameraCalibration, data).frame_id)
+
+
 def decode_transforms(schema: str, data: bytes) -> list[StampedTransform]:
     """Decode a FrameTransform or FrameTransforms message."""
     messages = [_parse(FrameTransform, data)] if schema == TRANSFORM else _parse(FrameTransforms, data).transforms
@@ -139,8 +148,10 @@ def decode_transforms(schema: str, data: bytes) -> list[StampedTransform]:
 
 
 def decode_grid(data: bytes) -> GridLayers:
-    """Decode a Grid with square cells, parallel to the axes of its frame. Fields other than uint8 and float32 are
-    left out."""
+    """Decode a Grid with square cells, parallel to the axes of its frame.
+
+    Fields other than uint8 and float32 are left out.
+    """
     message = _parse(Grid, data)
     q = message.pose.orientation
     if max(abs(q.x), abs(q.y), abs(q.z)) > 1e-9:
@@ -155,7 +166,7 @@ def decode_grid(data: bytes) -> GridLayers:
     cells = np.ascontiguousarray(cells).reshape(rows, columns, message.cell_stride)
     layers = {}
     for item in message.fields:
-        kind = {PackedElementField.UINT8: np.dtype(np.uint8), PackedElementField.FLOAT32: np.dtype("<f4")}.get(item.type)
+        kind = _NUMBERS.get(item.type)
         if kind is None:
             continue
         if item.offset + kind.itemsize > message.cell_stride:
@@ -305,7 +316,7 @@ def _transform(message: Any) -> StampedTransform:
 
 
 def _lens(name: str, coefficients: tuple[float, ...]) -> tuple[LensModel, tuple[float, ...]]:
-    """The lens model by its name in the file; the coefficients' number as the model takes them."""
+    """Find the lens model by its name in the file, with as many coefficients as it takes."""
     if name in _FISHEYE:
         return LensModel.KANNALA_BRANDT, coefficients
     if name not in _POLYNOMIAL + _UNDISTORTED or (name in _UNDISTORTED and any(coefficients)):

@@ -97,6 +97,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
     boundary_m = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
+    boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 1.2)  # curbs without the steps of the raster
     layers = drivable * np.uint8(DRIVABLE)
     layers |= (np.abs(boundary_m) < EDGE_HALF_M).astype(np.uint8) * np.uint8(EDGE)
     for bit, outlines in (
@@ -156,7 +157,7 @@ def _tile(rng: np.random.Generator, bgr: Sequence[float], octaves: Sequence[tupl
 def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grass, sidewalk, curb, gutter and asphalt, chosen by the distance to the boundary of drivable space."""
     grey = rng.uniform(82, 122)
-    grass = np.array([50, 105, 88]) + rng.uniform(-14, 14, 3)
+    grass = np.array([62, 120, 104]) + rng.uniform(-16, 16, 3)
     stone = rng.uniform(140, 178) * np.array([0.96, 0.99, 1.0])
     slabs = _tile(rng, stone, ((0, 2.5), (2, 2), (30, 3)))
     slabs[:: 512 // 16, :] = slabs[:, :: 512 // 16] = (stone * 0.74).astype(np.uint8)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import lz4.frame
 import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, MessageIndex, Schema
+from mcap.stream_reader import get_chunk_data_stream
 
 from ..errors import DriveError, MissingFile, expected
 from .drive import Losses
@@ -114,7 +113,7 @@ class MessageFile:
                     yield from _select(inner, record, names, schemas, losses)
 
     def _records(self, file: BinaryIO, losses: Losses, after_ns: int | None) -> Iterator[tuple[int, int, bytes]]:
-        """Records of the data section that matter: the offset of their end, opcode, body. An empty chunk is a lost one.
+        """Give the records of the data section that matter: offset of the end, opcode, body (an empty chunk is lost).
 
         The chunks of a verified index are landmarks: no record may cross one, and a chunk must be what the index says.
         """
@@ -163,19 +162,12 @@ def _uncompressed(body: bytes) -> bytes:
     chunk = Chunk.read(ReadDataStream(BytesIO(body)))
     if chunk.uncompressed_size > _MAX_CHUNK_BYTES:
         raise ValueError("chunk too large")
-    if chunk.compression == "zstd":
-        if zstandard.frame_content_size(chunk.data) > _MAX_CHUNK_BYTES:
-            raise ValueError("chunk too large")
-        data = zstandard.decompress(chunk.data, max_output_size=chunk.uncompressed_size)
-    elif chunk.compression == "lz4":
-        data = lz4.frame.decompress(chunk.data)
-    elif chunk.compression == "":
-        data = chunk.data
-    else:
+    if chunk.compression == "zstd" and zstandard.frame_content_size(chunk.data) > _MAX_CHUNK_BYTES:
+        raise ValueError("chunk too large")
+    if chunk.compression not in ("", "lz4", "zstd"):
         raise ValueError(f"unknown compression {chunk.compression!r}")
-    if chunk.uncompressed_crc and zlib.crc32(data) != chunk.uncompressed_crc:
-        raise ValueError("CRC of the chunk is wrong")
-    return data
+    stream, length = get_chunk_data_stream(chunk, validate_crc=True)
+    return stream.read(length)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -190,9 +182,7 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def _select(
-    opcode: int, body: bytes, names: _Names, schemas: Collection[str], losses: Losses
-) -> Iterator[Message]:
+def _select(opcode: int, body: bytes, names: _Names, schemas: Collection[str], losses: Losses) -> Iterator[Message]:
     """Learn from schemas and channels; give a message of a wanted schema."""
     try:
         if opcode == Opcode.SCHEMA:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ..errors import InvalidArgument, expected
 from ..runtime.frames import Frame, FrameSet
-from .drive import Losses
+from .drive import DriveStep, Losses
 
 MAX_SKEW_S: Final = 0.06
 """How far apart the first and the last frame of a set may be, when the drive does not ask for less, seconds."""
 
 
 def skew_for_period(period_s: float | None) -> float:
-    """Skew bound for cameras that fire every `period_s`: :data:`MAX_SKEW_S`, or three quarters of the period when that
-    is less, so that the sets of a fast rig do not reach into each other."""
+    """Return the skew bound for cameras that fire every `period_s`.
+
+    It is :data:`MAX_SKEW_S`, or three quarters of the period when that is less, so that the sets of a fast rig do not
+    reach into each other.
+    """
     return MAX_SKEW_S if period_s is None or period_s <= 0 else min(MAX_SKEW_S, 0.75 * period_s)
 
 
@@ -59,6 +64,41 @@ def group_frames(
             members = {}
     if members:
         yield _close(members, expected_cameras, max_skew_ns)
+
+
+def window(
+    steps: Iterator[DriveStep], start_s: float, duration_s: float | None, *, first_ns: int | None = None
+) -> Iterator[DriveStep]:
+    """Cut out the half-open interval [start, start + duration) after the first step.
+
+    Parameters
+    ----------
+    steps : in time order
+    start_s, duration_s : seconds; a duration of None is without end
+    first_ns : time of the drive's first step, where `steps` do not begin with it
+
+    Raises
+    ------
+    InvalidArgument
+        A negative or non-finite start or duration.
+    """
+    for what, value in (("start_s", start_s), ("duration_s", duration_s)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InvalidArgument(expected(what, "seconds from 0 on", value))
+    return _window(steps, start_s, duration_s, first_ns)
+
+
+def _window(
+    steps: Iterator[DriveStep], start_s: float, duration_s: float | None, first_ns: int | None
+) -> Iterator[DriveStep]:
+    for step in steps:
+        timestamp_ns = step.frame_set.timestamp_ns
+        first_ns = timestamp_ns if first_ns is None else first_ns
+        begin_ns = first_ns + round(start_s * 1e9)
+        if duration_s is not None and timestamp_ns >= begin_ns + round(duration_s * 1e9):
+            return
+        if timestamp_ns >= begin_ns:
+            yield step
 
 
 def _close(members: dict[str, Frame], cameras: tuple[str, ...], max_skew_ns: int) -> FrameSet:

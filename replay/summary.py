@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -131,4 +132,4 @@ def _sort_chunks(summary: Summary) -> bool:
     rows = sorted(zip(summary.chunk_offsets, summary.chunk_bytes, summary.chunk_ends_ns, strict=True))
     for number, name in enumerate(("chunk_offsets", "chunk_bytes", "chunk_ends_ns")):
         setattr(summary, name, array("Q", (row[number] for row in rows)))
-    return all(a[0] + a[1] <= b[0] for a, b in zip(rows, rows[1:], strict=False))
+    return all(a[0] + a[1] <= b[0] for a, b in pairwise(rows))

@@ -32,7 +32,7 @@ class FrameTree:
             self._transforms[child] = parent_from_child
 
     def parent(self, frame: str) -> str | None:
-        """The frame's parent, None when there is none."""
+        """Return the frame's parent, None when there is none."""
         return self._parents.get(frame)
 
     def ancestors(self, frame: str) -> list[str]:
@@ -44,13 +44,13 @@ class FrameTree:
         return chain
 
     def common_ancestor(self, frames: Iterable[str]) -> str | None:
-        """The nearest frame above all the given ones, or the one above that by its name is the ego frame."""
+        """Find the nearest frame above all the given ones, or the one above them that by its name is the ego frame."""
         chains = [self.ancestors(frame) for frame in frames]
         if not chains:
             return None
         common = [frame for frame in chains[0] if all(frame in chain for chain in chains[1:])]
         named = [frame for frame in common if frame in EGO_FRAMES]
-        return (named or common or [None])[0]
+        return next(iter(named or common), None)
 
     def lookup(self, target: str, source: str) -> Pose | None:
         """`target_from_source`, where target is an ancestor of source."""

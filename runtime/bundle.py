@@ -31,6 +31,7 @@ from .references import check_references, image_output
 from .strict_toml import build
 
 __all__ = [
+    "REFERENCE_BUNDLE",
     "Bundle",
     "CameraNetwork",
     "CastOut",
@@ -48,6 +49,9 @@ __all__ = [
 ]
 
 MANIFEST_NAME: Final = "bundle.toml"
+
+REFERENCE_BUNDLE: Final = Path(__file__).parent.parent / "models" / "reference"
+"""The bundle that is shipped in the package."""
 
 _LARGEST_MANIFEST: Final = 1 << 20
 _LARGEST_MODEL: Final = (1 << 31) - 1  # one protobuf message holds no more

@@ -32,9 +32,7 @@ Mapper = Callable[[Callable[[str], RoadLayout | OccupancyGrid], Sequence[str]], 
 class CastOuts:
     """Runs the wanted cast-outs of a bundle, each with a stitched map of its own."""
 
-    def __init__(
-        self, bundle: Bundle, names: Sequence[str], hydranets: Mapping[str, HydraNet], rig: Rig
-    ) -> None:
+    def __init__(self, bundle: Bundle, names: Sequence[str], hydranets: Mapping[str, HydraNet], rig: Rig) -> None:
         self._specs = {name: bundle.manifest.castouts[name] for name in names}
         self._network_of = {name: bundle.source_of(spec.source)[0] for name, spec in self._specs.items()}
         self._hydranets = hydranets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from .castouts import CastOuts
 from .frames import Frame, FrameSet
 from .hydranet import CameraResults, HydraNet
 from .memory import Memory
-from .predictions import BevOutput, CameraOutput, Predictions, Provenance
+from .predictions import CameraOutput, Predictions, Provenance
 from .stages import StageTimes
 from .topdowns import TopDowns
 
@@ -99,13 +98,12 @@ class Runtime:
         else:
             self._castouts.move(motion)
             self._topdowns.move(motion.before_from_now)
-        bev: dict[str, BevOutput] = {}
         with stages.measure("castout"):
-            bev |= self._castouts.step(results, fired_from_ego, self._map)
+            bev = self._castouts.step(results, fired_from_ego, self._map)
         with stages.measure("topdown"):
             topdown, failures = self._topdowns.step(results, fired_from_ego)
         if failures:
-            status = self._memory.forget("network gave NaN or Inf")
+            status = self._memory.forget("NaN or Inf from a network")
         with stages.measure("collect"):
             camera_outputs = self._camera_outputs(results)
         predictions = Predictions(

@@ -132,6 +132,7 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
         _check_file(self.file, self.sha256)
         _check_cameras(self.cameras)
         _check_not_empty("outputs", self.outputs)
+        _check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
         for name, output in self.outputs.items():
             _check_name(f"outputs.{name}", name)
             stride = output.stride or 1
@@ -204,6 +205,7 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
         _check_cameras(self.cameras)
         _check_not_empty("lifts", self.lifts)
         _check_not_empty("outputs", self.outputs)
+        _check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
         for name in self.outputs:
             _check_name(f"outputs.{name}", name)
         _check_unique("input tensors", [lift.tensor for lift in self.lifts] + [state.input for state in self.states])

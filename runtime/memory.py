@@ -68,7 +68,9 @@ class Memory:
         if self._forgotten is not None:
             return self._forgotten, None
         elapsed_s = (timestamp_ns - self._timestamp_ns) / 1e9
-        if elapsed_s <= 0:
+        if elapsed_s == 0:
+            return "time stood still", None
+        if elapsed_s < 0:
             return f"time went back by {-elapsed_s:.3f} s", None
         if elapsed_s > self._max_gap_s:
             return f"gap of {elapsed_s:.3f} s", None

@@ -1,4 +1,4 @@
-"""A top-down network: features of many cameras lifted into the bird's-eye view, and a state carried under ego-motion."""
+"""A top-down network: features of many cameras lifted into the bird's-eye view, a state carried under ego-motion."""
 
 from __future__ import annotations
 
@@ -237,7 +237,9 @@ def _static_shape(where: str, network: Network, tensor: str, *, is_input: bool) 
     if tensor not in specs:
         kind = "input" if is_input else "output"
         raise BundleError(expected(f"{where}: {kind} tensor", f"one of {', '.join(specs)}", tensor))
-    shape = tuple(1 if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(specs[tensor].shape))
+    shape = tuple(
+        1 if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(specs[tensor].shape)
+    )
     if not all(isinstance(size, int) for size in shape):
         raise BundleError(expected(f"{where}: shape of tensor {tensor}", "fixed (but for the batch)", shape))
     return tuple(int(size) for size in shape if size is not None)

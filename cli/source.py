@@ -1,0 +1,34 @@
+"""The drive that a command-line argument names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import InvalidArgument, expected
+
+if TYPE_CHECKING:
+    from ..replay.drive import Drive
+
+DEMO: Final = "demo"
+SYNTHETIC_PREFIX: Final = "synth:"
+
+DEMO_SEED: Final = 20_001
+DEMO_SECONDS: Final = 12.0
+DEMO_RATE_HZ: Final = 10.0
+DEMO_SIZE: Final = (640, 480)
+
+
+def open_source(name: str, *, seconds: float = 20.0, rate_hz: float = 10.0) -> Drive:
+    """Open a drive: a path, `demo`, or `synth:SEED` for a synthetic drive of `seconds` at `rate_hz`."""
+    if name != DEMO and not name.startswith(SYNTHETIC_PREFIX):
+        from ..replay.open import open_drive
+
+        return open_drive(name)
+    from ..replay.synthetic import SyntheticDrive
+
+    if name == DEMO:
+        return SyntheticDrive(DEMO_SEED, DEMO_SECONDS, rate_hz=DEMO_RATE_HZ, size=DEMO_SIZE)
+    seed = name.removeprefix(SYNTHETIC_PREFIX)
+    if not seed.isdecimal():
+        raise InvalidArgument(expected("seed of a synthetic drive", "a whole number, as in synth:20001", repr(name)))
+    return SyntheticDrive(int(seed), seconds, rate_hz=rate_hz)

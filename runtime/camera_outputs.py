@@ -1,0 +1,217 @@
+"""The outputs of a per-camera network: where ONNX Runtime writes them, and what is made of them.
+
+Per output there is one array for all cameras. What a network gives with the channels last is bound to the very rows
+that are cast to the ground; planes are turned into rows by a kernel where something casts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._ext import lift as kernel
+from ..errors import BundleError, expected
+from .activations import activate
+from .manifest import ImageOutput
+from .session import TensorSpec
+
+_SLACK: Final = 1e-3
+"""How far probabilities may leave 0..1 (rounding of int8 networks) before they are taken for something else."""
+
+
+class DenseOutput:
+    """Features, segmentation or depth: one vector per output pixel.
+
+    Parameters
+    ----------
+    where : path in the manifest, for messages
+    spec : the declaration
+    tensor : the ONNX graph output
+    shape : height and width in output pixels
+    cameras : number of cameras
+    batch : images per run; cameras are rounded up to whole batches
+    cast_down : whether rows are needed
+
+    Raises
+    ------
+    BundleError
+        The tensor is not what is declared.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        spec: ImageOutput,
+        tensor: TensorSpec,
+        *,
+        shape: tuple[int, int],
+        cameras: int,
+        batch: int,
+        cast_down: bool,
+    ) -> None:
+        self.spec = spec
+        self.shape = shape
+        self._cameras = cameras
+        self._batch = batch
+        self._bound_shape, self.channels = _dense_shape(where, spec, tensor, shape, batch)
+        padded = -(-cameras // batch) * batch
+        pixels = shape[0] * shape[1]
+        self._pixels = pixels
+        self._planes = spec.layout == "nchw"
+        one = (self.channels, pixels) if self._planes else (pixels, self.channels)
+        self._native = np.zeros((padded, *one), dtype=tensor.dtype)
+        self._values = self._native if tensor.dtype == np.float32 else np.zeros((padded, *one), dtype=np.float32)
+        self._rows: NDArray[np.float32] | None = None
+        if not self._planes:
+            self._rows = self._values.reshape(-1, self.channels)
+        elif cast_down:
+            self._rows = np.zeros((padded * pixels, self.channels), dtype=np.float32)
+
+    @property
+    def rows(self) -> NDArray[np.float32] | None:
+        """float32 [cameras * h * w, channels], overwritten by the next run; None where nobody casts this output."""
+        return None if self._rows is None else self._rows[: self._cameras * self._pixels]
+
+    def bound(self, group: int) -> NDArray[Any]:
+        """Give the memory that a batch of cameras is written to, in the tensor's shape."""
+        return self._native[group * self._batch : (group + 1) * self._batch].reshape(self._bound_shape)
+
+    def clear(self, camera: int) -> None:
+        """Set what a camera gave to zero."""
+        self._values[camera] = 0
+        if self._rows is not None:
+            self._rows[camera * self._pixels : (camera + 1) * self._pixels] = 0
+
+    def finish(self, camera: int, results: Mapping[str, NDArray[Any]]) -> str | None:
+        """Check what the network wrote for a camera, apply the activation and make the rows.
+
+        Returns
+        -------
+        None, or why the output is not valid; it is then zero.
+        """
+        values = self._values[camera]
+        if self._values is not self._native:
+            values[:] = self._native[camera]
+        reason = not_finite(values)
+        if reason is None:
+            with np.errstate(over="ignore"):
+                activate(self.spec.activation, values, axis=0 if self._planes else 1)
+            reason = self._not_meant(values)
+        if reason is not None:
+            self.clear(camera)
+        elif self._planes and self._rows is not None:
+            kernel.planes_to_rows(values, self._rows[camera * self._pixels : (camera + 1) * self._pixels])
+        return reason
+
+    def values(self, camera: int) -> NDArray[Any]:
+        """Copy what a camera gave, see :class:`octobev.runtime.predictions.CameraOutput`."""
+        values: NDArray[Any] = self._values[camera]
+        if self.spec.kind == "depth":
+            return values.reshape(self.shape).copy()
+        if self._planes:
+            return values.reshape(self.channels, *self.shape).copy()
+        if self.spec.kind == "segmentation":
+            return np.ascontiguousarray(values.T).reshape(self.channels, *self.shape)
+        return (values if self.spec.layout == "rows" else values.reshape(*self.shape, self.channels)).copy()
+
+    def _not_meant(self, values: NDArray[np.float32]) -> str | None:
+        """Why activated values cannot be what the manifest says they are."""
+        if self.spec.kind == "depth":
+            return not_finite(values)
+        if self.spec.kind == "segmentation":
+            low, high = float(values.min()), float(values.max())
+            if low < -_SLACK or high > 1 + _SLACK:
+                return expected("probabilities", "0..1", f"{low:.3g}..{high:.3g} (is an activation to be declared?)")
+            if low < 0 or high > 1:
+                np.clip(values, 0, 1, out=values)
+        return None
+
+
+class RawOutput:
+    """An output that is handed on as the network gives it: any type and shape, also one known only after a run.
+
+    Where the network runs one image at a time, an axis of length 1 in front that is the batch (it is fixed at 1, or
+    bears the name of the input's batch axis) is taken off.
+    """
+
+    def __init__(
+        self, where: str, tensor: TensorSpec, *, cameras: int, batch: int, batch_name: int | str | None
+    ) -> None:
+        self._tensor = tensor
+        self._batch = batch
+        first = tensor.shape[0] if tensor.shape else None
+        named = isinstance(first, str) and first == batch_name
+        self._strip = first == 1 or named
+        if batch > 1 and first != batch:
+            wanted = f"{batch} images in front, as the input"
+            raise BundleError(expected(f"{where}: tensor {tensor.name}", wanted, str(tensor)))
+        shape = [batch if named and axis == 0 else size for axis, size in enumerate(tensor.shape)]
+        groups = -(-cameras // batch)
+        self._static: list[NDArray[Any]] = []
+        if all(isinstance(size, int) for size in shape):
+            self._static = [np.zeros(shape, dtype=tensor.dtype) for _ in range(groups)]  # type: ignore[arg-type]
+        self._latest: list[NDArray[Any] | None] = [None] * (groups * batch)
+
+    def bound(self, group: int) -> NDArray[Any] | None:
+        """Give the memory that a batch of cameras is written to; None where its size is not known before."""
+        return self._static[group] if self._static else None
+
+    def clear(self, camera: int) -> None:
+        """Forget what a camera gave."""
+        self._latest[camera] = None
+
+    def finish(self, camera: int, results: Mapping[str, NDArray[Any]]) -> str | None:
+        """Check what the network gave for a camera; returns None, or why it is not valid."""
+        array = results[self._tensor.name]
+        if self._batch > 1:
+            array = array[camera % self._batch]
+        elif self._strip and array.shape[0] == 1:
+            array = array[0]
+        reason = not_finite(array)
+        self._latest[camera] = None if reason is not None else array
+        return reason
+
+    def values(self, camera: int) -> NDArray[Any]:
+        """Copy what a camera gave."""
+        latest = self._latest[camera]
+        return np.empty(0, dtype=self._tensor.dtype) if latest is None else np.array(latest, order="C")
+
+
+def not_finite(values: NDArray[Any]) -> str | None:
+    """Why floating-point values cannot be used, or None. Minimum and maximum tell without a temporary array."""
+    if values.size == 0 or not np.issubdtype(values.dtype, np.floating):
+        return None
+    if np.isfinite(values.min()) and np.isfinite(values.max()):
+        return None
+    count = values.size - int(np.isfinite(values).sum())
+    return f"network gave NaN or Inf in {count} of {values.size} numbers"
+
+
+def _dense_shape(
+    where: str, spec: ImageOutput, tensor: TensorSpec, shape: tuple[int, int], batch: int
+) -> tuple[tuple[int, ...], int]:
+    """Find the shape to bind and the number of channels; the ONNX file must say what the manifest says."""
+    h, w = shape
+    channels: int | None = {"segmentation": len(spec.classes), "depth": 1}.get(spec.kind)
+    axis = {"nchw": 1, "nhwc": -1, "rows": -1}[spec.layout]
+    if channels is None and tensor.shape and len(tensor.shape) > 1 and isinstance(tensor.shape[axis], int):
+        channels = int(tensor.shape[axis])  # type: ignore[arg-type]
+    c = channels if channels is not None else 0
+    layouts: dict[str, list[tuple[int, ...]]] = {
+        "nchw": [(batch, c, h, w)],
+        "nhwc": [(batch, h, w, c)],
+        "rows": [(batch * h * w, c), (batch, h * w, c)],
+    }
+    candidates = layouts[spec.layout]
+    if spec.kind == "depth":
+        candidates.append((batch, h * w) if spec.layout == "rows" else (batch, h, w))
+    fitting = [candidate for candidate in candidates if tensor.admits(candidate)]
+    if tensor.dtype not in (np.float32, np.float16) or c == 0 or not fitting:
+        sizes = " or ".join(str(list(candidate)).replace(" 0", " C") for candidate in candidates)
+        raise BundleError(
+            expected(f"{where}: tensor {tensor.name} (kind {spec.kind})", f"float32 {sizes} as declared", str(tensor))
+        )
+    return fitting[0], c

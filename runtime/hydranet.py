@@ -1,0 +1,340 @@
+"""A per-camera network: one shared backbone with many heads, run on every camera's image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, ImageError, InvalidArgument, NetworkError, expected
+from ..fusion.rig import Rig
+from ..fusion.view import FeatureCamera
+from .bundle import Bundle
+from .camera_outputs import DenseOutput, RawOutput
+from .frames import Frame
+from .manifest import CameraNetwork, ImageInput, ImageOutput
+from .predictions import CameraOutput
+from .preprocess import InputPlan
+from .session import Binding, Network, TensorSpec
+from .stages import StageTimes
+
+_LOG: Final = logging.getLogger("octobev.runtime.hydranet")
+_NOTABLE_UNSEEN_SHARE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMaps:
+    """What an output's pixels look at.
+
+    cameras : each camera as the network sees it, in the order of :attr:`HydraNet.cameras`
+    shape : height and width of one camera's map
+    stride : network pixels per map pixel
+    channels : length of the vector at each pixel
+    """
+
+    cameras: tuple[FeatureCamera, ...]
+    shape: tuple[int, int]
+    stride: float
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class CameraResults:
+    """How one run went; the values are the network's, see :meth:`HydraNet.rows` and :meth:`HydraNet.outputs`.
+
+    ran : cameras whose image was read and went through the network
+    absences : camera -> why its frame could not be used
+    invalid : `output/camera` -> why that output is not valid (its rows are zero)
+    """
+
+    ran: frozenset[str]
+    absences: Mapping[str, str]
+    invalid: Mapping[str, str]
+
+    def valid(self, camera: str, outputs: Iterable[str]) -> bool:
+        """Whether a camera gave all these outputs."""
+        return camera in self.ran and not any(f"{output}/{camera}" in self.invalid for output in outputs)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of one camera's frame."""
+
+    absence: str | None = None
+    invalid: dict[str, str] = field(default_factory=dict)
+
+
+class HydraNet:
+    """A per-camera network of a bundle with its buffers for the cameras of a rig.
+
+    Each camera is one piece of work (decode, preprocess, run, activation) on one thread; results do not depend on how
+    many threads do the work. A network whose batch axis is fixed at more than one takes cameras in groups, in the rig's
+    order. One run at a time.
+
+    Parameters
+    ----------
+    name : id of the network in the manifest
+    spec : its declaration
+    network : the loaded network, with the tensors of `outputs` only
+    rig : the cameras to run on, all of which the network is meant for
+    outputs : names of the outputs to give
+    cast_down : those of them whose rows are wanted
+
+    Raises
+    ------
+    BundleError
+        The network is not what the manifest declares; names both.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: CameraNetwork,
+        network: Network,
+        rig: Rig,
+        outputs: Sequence[str],
+        cast_down: Collection[str],
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.cameras = rig.names
+        self._network = network
+        tensor = _input_tensor(f"networks.{name}.input", spec.input, network)
+        first = tensor.shape[0]
+        batch = first if isinstance(first, int) else 1
+        self._batch = batch
+        groups = -(-len(rig) // batch)
+        self._plans = [InputPlan(camera.intrinsics, spec.input) for camera in rig]
+        self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
+        self._outputs: dict[str, DenseOutput | RawOutput] = {}
+        for key in outputs:
+            self._outputs[key] = self._make_output(key, len(rig), cast_down, first)
+        self._feature_cameras = tuple(
+            FeatureCamera(plan.intrinsics, camera.ego_from_camera)
+            for plan, camera in zip(self._plans, rig, strict=True)
+        )
+        self._bindings = [self._bind(group) for group in range(groups)]
+        self._warn_of_unseen(cast_down)
+
+    @classmethod
+    def load(cls, bundle: Bundle, name: str, rig: Rig, outputs: Sequence[str]) -> HydraNet:
+        """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
+
+        Raises
+        ------
+        BundleError, RigError
+            The network is not what the manifest declares; the manifest names a camera that the rig lacks.
+        """
+        spec = bundle.manifest.camera_networks[name]
+        selected = rig.select(bundle.cameras(name, rig))
+        network = Network(
+            bundle.model_bytes(name),
+            name=name,
+            outputs=list(dict.fromkeys(_known(spec, output).tensor for output in outputs)),
+            providers=bundle.manifest.runtime.providers,
+            graph_optimization=bundle.manifest.runtime.graph_optimization,
+        )
+        return cls(name, spec, network, selected, outputs, bundle.plan(bundle.outputs).cast_down & set(outputs))
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the execution providers in use, in order."""
+        return self._network.providers
+
+    @property
+    def network(self) -> Network:
+        """The loaded network."""
+        return self._network
+
+    def run(
+        self, frames: Mapping[str, Frame], executor: Executor | None = None, stages: StageTimes | None = None
+    ) -> CameraResults:
+        """Run on the frames of one instant.
+
+        Parameters
+        ----------
+        frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
+        executor : does the cameras' work side by side; None: one after another on this thread
+        stages : gets `decode`, `preprocess`, `network` and `activation`, summed over cameras
+
+        Returns
+        -------
+        How it went. Images that cannot be used and numbers that are not finite are told there, not raised.
+        """
+        times = StageTimes() if stages is None else stages
+        mapper = map if executor is None else executor.map
+        numbers = range(len(self.cameras))
+        outcomes = [_Outcome() for _ in numbers]
+
+        def prepare(camera: int) -> None:
+            outcomes[camera].absence = self._prepare(camera, frames.get(self.cameras[camera]), times)
+
+        def run_group(group: int) -> None:
+            members = numbers[group * self._batch : (group + 1) * self._batch]
+            if self._batch == 1:
+                prepare(members[0])
+            self._run_group(group, {camera: outcomes[camera] for camera in members}, times)
+
+        if self._batch > 1:
+            list(mapper(prepare, numbers))
+        list(mapper(run_group, range(len(self._bindings))))
+        return self._results(outcomes, frames)
+
+    def rows(self, output: str) -> NDArray[np.float32]:
+        """All cameras' vectors of a dense output that is cast to the ground.
+
+        Returns
+        -------
+        float32 [cameras * h * w, channels], cameras in the order of :attr:`cameras`; zero where a camera gave nothing
+        valid. Segmentation: probabilities; depth: one channel, metres. The network's own memory: overwritten by the
+        next run.
+        """
+        dense = self._dense(output)
+        if dense.rows is None:
+            raise InvalidArgument(expected(f"output {output}", "one that is cast to the ground", "another"))
+        return dense.rows
+
+    def features(self, output: str) -> FeatureMaps:
+        """Describe what the pixels of a dense output look at."""
+        dense = self._dense(output)
+        return FeatureMaps(self._feature_cameras, dense.shape, float(dense.spec.stride or 1), dense.channels)
+
+    def outputs(self, results: CameraResults, wanted: Collection[str]) -> dict[str, dict[str, CameraOutput]]:
+        """Collect the wanted outputs of the latest run, each in memory of its own that later runs do not touch.
+
+        Returns
+        -------
+        Output name -> camera -> value; outputs that are not valid are left out.
+        """
+        return {
+            name: {
+                camera: self._camera_output(name, number)
+                for number, camera in enumerate(self.cameras)
+                if results.valid(camera, [name])
+            }
+            for name in self._outputs
+            if name in wanted
+        }
+
+    def _prepare(self, camera: int, frame: Frame | None, stages: StageTimes) -> str | None:
+        """Fill a camera's image; returns why it could not be, and then leaves zeros."""
+        absence: str | None = "no frame"
+        if frame is not None:
+            try:
+                self._plans[camera].run(frame, self._images[camera], stages)
+                absence = None
+            except ImageError as error:
+                absence = str(error)
+        if absence is not None:
+            self._images[camera] = 0
+        return absence
+
+    def _run_group(self, group: int, outcomes: Mapping[int, _Outcome], stages: StageTimes) -> None:
+        present = [camera for camera, outcome in outcomes.items() if outcome.absence is None]
+        failure, results = "", {}
+        if present:
+            try:
+                with stages.measure("network"):
+                    results = self._bindings[group].run()
+            except NetworkError as error:
+                failure = str(error)
+        with stages.measure("activation"):
+            for name, output in self._outputs.items():
+                for camera, outcome in outcomes.items():
+                    if outcome.absence is not None or failure:
+                        output.clear(camera)
+                    reason = failure if outcome.absence is None else None
+                    if outcome.absence is None and not failure:
+                        reason = output.finish(camera, results)
+                    if reason:
+                        outcome.invalid[f"{name}/{self.cameras[camera]}"] = reason
+
+    def _results(self, outcomes: Sequence[_Outcome], frames: Mapping[str, Frame]) -> CameraResults:
+        by_camera = dict(zip(self.cameras, outcomes, strict=True))
+        return CameraResults(
+            frozenset(name for name, outcome in by_camera.items() if outcome.absence is None),
+            {name: outcome.absence for name, outcome in by_camera.items() if outcome.absence and name in frames},
+            {key: reason for outcome in outcomes for key, reason in outcome.invalid.items()},
+        )
+
+    def _camera_output(self, name: str, camera: int) -> CameraOutput:
+        spec = self.spec.outputs[name]
+        stride = spec.stride or 1
+        offset = 0.5 / stride - 0.5
+        output_from_network = np.array([[1 / stride, 0, offset], [0, 1 / stride, offset], [0, 0, 1]])
+        return CameraOutput(
+            camera=self.cameras[camera],
+            kind=spec.kind,
+            values=self._outputs[name].values(camera),
+            classes=spec.classes,
+            pixels_from_image=output_from_network @ self._plans[camera].network_from_image,
+        )
+
+    def _make_output(
+        self, key: str, cameras: int, cast_down: Collection[str], batch_name: int | str | None
+    ) -> DenseOutput | RawOutput:
+        where = f"networks.{self.name}.outputs.{key}"
+        spec = _known(self.spec, key)
+        if spec.tensor not in self._network.output_specs:
+            known = ", ".join(self._network.output_specs)
+            raise BundleError(expected(f"{where}.tensor", f"an output of the ONNX file ({known})", spec.tensor))
+        tensor = self._network.output_specs[spec.tensor]
+        if spec.kind == "raw":
+            return RawOutput(where, tensor, cameras=cameras, batch=self._batch, batch_name=batch_name)
+        stride = spec.stride or 1
+        shape = (self.spec.input.height // stride, self.spec.input.width // stride)
+        return DenseOutput(
+            where, spec, tensor, shape=shape, cameras=cameras, batch=self._batch, cast_down=key in cast_down
+        )
+
+    def _bind(self, group: int) -> Binding:
+        images = self._images[group * self._batch : (group + 1) * self._batch]
+        outputs = {self.spec.outputs[key].tensor: output.bound(group) for key, output in self._outputs.items()}
+        return self._network.bind(
+            {self.spec.input.tensor: images}, {key: array for key, array in outputs.items() if array is not None}
+        )
+
+    def _dense(self, output: str) -> DenseOutput:
+        found = self._outputs.get(output)
+        if not isinstance(found, DenseOutput):
+            dense = [key for key, value in self._outputs.items() if isinstance(value, DenseOutput)]
+            raise InvalidArgument(expected(f"output of network {self.name}", f"one of {', '.join(dense)}", output))
+        return found
+
+    def _warn_of_unseen(self, cast_down: Collection[str]) -> None:
+        for camera, plan in zip(self.cameras, self._plans, strict=True):
+            if cast_down and plan.unseen_share > _NOTABLE_UNSEEN_SHARE:
+                _LOG.warning(
+                    "network %s, camera %s: %.0f %% of the undistorted image show nothing, yet are cast down",
+                    self.name,
+                    camera,
+                    100 * plan.unseen_share,
+                )
+
+
+def _known(spec: CameraNetwork, output: str) -> ImageOutput:
+    if output not in spec.outputs:
+        raise InvalidArgument(expected("output", f"one of {', '.join(spec.outputs)}", output))
+    return spec.outputs[output]
+
+
+def _input_tensor(where: str, spec: ImageInput, network: Network) -> TensorSpec:
+    """Look up the ONNX graph input of a network, which must be what the manifest declares."""
+    known = ", ".join(network.input_specs)
+    if spec.tensor not in network.input_specs:
+        raise BundleError(expected(f"{where}.tensor", f"an input of the ONNX file ({known})", spec.tensor))
+    if len(network.input_specs) > 1:
+        raise BundleError(expected(f"{where}: inputs of the ONNX file", f"{spec.tensor} alone", known))
+    tensor = network.input_specs[spec.tensor]
+    channels, height, width = spec.channels, spec.height, spec.width
+    one = (channels, height, width) if spec.layout == "nchw" else (height, width, channels)
+    batch = tensor.shape[0] if tensor.shape and isinstance(tensor.shape[0], int) else 1
+    if tensor.dtype != np.dtype(spec.dtype) or batch < 1 or not tensor.admits((batch, *one)):
+        wanted = f"{spec.dtype} {['batch', *one]} as declared".replace("'", "")
+        raise BundleError(expected(f"{where}: tensor {spec.tensor}", wanted, str(tensor)))
+    return tensor

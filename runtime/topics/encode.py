@@ -1,0 +1,185 @@
+"""Predictions and the rig as messages: which topics there are, and what goes into each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...fusion.grid import BevGrid
+from ...fusion.rig import Rig
+from ..predictions import BevOutput, CameraOutput, OccupancyGrid, Predictions, RoadLayout
+from .header import UNKNOWN_KIND, CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
+from .names import RIG, camera_topic
+from .wire import Buffer, pack
+
+EGO_FRAME = "ego"
+
+_RANGE_TOLERANCE = 1e-3
+"""By how much a probability may leave 0..1 through rounding before it is taken for a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where a message stands in its stream: session, sequence number on its topic, wall clock of publication."""
+
+    session: str
+    sequence: int
+    published_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one message says: kind, arrays and the header fields of that kind, or why there is nothing."""
+
+    kind: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def topics_of(predictions: Predictions) -> dict[str, BevOutput | CameraOutput | str]:
+    """Every topic that these predictions are published on, with its output or the reason why that is not valid."""
+    topics: dict[str, BevOutput | CameraOutput | str] = dict(predictions.outputs())
+    for name, reason in predictions.invalid.items():
+        output, _, camera = name.partition("/")
+        topics[camera_topic(camera, output) if camera else output] = reason
+    return topics
+
+
+def kind_of(output: BevOutput | CameraOutput) -> str:
+    """Kind of an output as it is called on the wire."""
+    if isinstance(output, RoadLayout):
+        return "road_layout"
+    if isinstance(output, OccupancyGrid):
+        return "occupancy"
+    return output.kind if isinstance(output, CameraOutput) else "bev_raw"
+
+
+def encode_output(
+    topic: str, output: BevOutput | CameraOutput | str, predictions: Predictions, stamp: Stamp, *, kind: str
+) -> list[Buffer]:
+    """Make the message of one output.
+
+    An output that is a reason, or that holds NaN, infinity or a probability outside 0..1, becomes a message that is not
+    valid and has no arrays. `kind` is what the topic carries when it is valid, or "unknown".
+    """
+    content = _content(output) if not isinstance(output, str) else Content(kind, reason=output or "no reason given")
+    if content.reason is not None and topic.startswith("camera/"):
+        content.fields["camera"] = topic.split("/")[1]
+    header = Header(
+        topic=topic,
+        kind=content.kind,
+        session=stamp.session,
+        sequence=stamp.sequence,
+        timestamp_ns=predictions.timestamp_ns,
+        published_ns=stamp.published_ns,
+        frame_id=content.fields.get("camera") or EGO_FRAME,
+        valid=content.reason is None,
+        reason=_short(content.reason),
+        cameras=_cameras(predictions),
+        state=StateHeader(
+            predictions.state.carried, _short(predictions.state.reset_reason), predictions.state.age_ns
+        ),
+        step=predictions.sequence,
+        bundle_name=predictions.provenance.bundle_name,
+        bundle_sha256=predictions.provenance.bundle_sha256,
+        rig_sha256=predictions.provenance.rig_sha256,
+        **content.fields,
+    )
+    return pack(header, content.arrays)
+
+
+def encode_rig(rig: Rig, rig_sha256: str, stamp: Stamp) -> list[Buffer]:
+    """Make the message of the calibration; its `timestamp_ns` is the time of publication."""
+    cameras = tuple(
+        LensHeader(
+            camera.name,
+            camera.intrinsics.width,
+            camera.intrinsics.height,
+            camera.intrinsics.fx,
+            camera.intrinsics.fy,
+            camera.intrinsics.cx,
+            camera.intrinsics.cy,
+            camera.intrinsics.model.value,
+            camera.intrinsics.coefficients,
+            tuple(camera.ego_from_camera.matrix.ravel().tolist()),
+        )
+        for camera in rig
+    )
+    header = Header(
+        topic=RIG,
+        kind="rig",
+        session=stamp.session,
+        sequence=stamp.sequence,
+        timestamp_ns=stamp.published_ns,
+        published_ns=stamp.published_ns,
+        frame_id=EGO_FRAME,
+        rig_sha256=rig_sha256,
+        rig=RigHeader(rig.name, cameras),
+    )
+    return pack(header, {})
+
+
+def _content(output: BevOutput | CameraOutput) -> Content:
+    kind = kind_of(output)
+    arrays = dict(output.arrays())
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return Content(kind, reason=f"{name} holds NaN or infinity")
+    if isinstance(output, CameraOutput):
+        fields: dict[str, Any] = {
+            "classes": output.classes,
+            "camera": output.camera,
+            "pixels_from_image": tuple(np.asarray(output.pixels_from_image, dtype=np.float64).ravel().tolist()),
+        }
+        probability = "values" if kind == "segmentation" else None
+    else:
+        fields = {"grid": _grid(output.grid)}
+        probability = "probability" if kind == "road_layout" else None
+    if isinstance(output, RoadLayout):
+        fields["classes"] = output.classes
+    if isinstance(output, OccupancyGrid):
+        fields["half_life_s"] = output.half_life_s if np.isfinite(output.half_life_s) else None
+        arrays = {"probability": _octets(output.probability), **arrays}
+    if probability is not None:
+        values = arrays[probability]
+        if values.size and not (values.min() >= -_RANGE_TOLERANCE and values.max() <= 1 + _RANGE_TOLERANCE):
+            return Content(kind, reason=f"{probability} leaves 0..1: {values.min():g} to {values.max():g}")
+        arrays[probability] = _octets(values)
+    return Content(kind, fields, arrays)
+
+
+def _octets(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round 0..1 to 0..255."""
+    scaled = probability * np.float32(255)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, 255, out=scaled)
+    return scaled.astype(np.uint8)
+
+
+def _grid(grid: BevGrid) -> GridHeader:
+    return GridHeader(grid.x_min_m, grid.x_max_m, grid.y_min_m, grid.y_max_m, grid.resolution_m)
+
+
+def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
+    absences: Mapping[str, str] = predictions.absences
+    return tuple(
+        CameraHeader(name, True, age_ns, None)
+        if used
+        else CameraHeader(name, False, None, _short(absences.get(name, "not used")))
+        for name, used, age_ns in zip(
+            predictions.cameras, predictions.camera_mask.tolist(), predictions.camera_age_ns.tolist(), strict=True
+        )
+    )
+
+
+def _short(text: str | None) -> str | None:
+    """Cut a reason to the 1024 characters that a header takes."""
+    return text if text is None or len(text) <= 1024 else text[:1021] + "..."
+
+
+__all__ = ["UNKNOWN_KIND", "Content", "Stamp", "encode_output", "encode_rig", "kind_of", "topics_of"]

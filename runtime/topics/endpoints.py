@@ -1,0 +1,112 @@
+"""Where topics are published: ZeroMQ endpoints that are safe to use, and the default one."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from ...errors import EndpointError, InvalidArgument, expected
+
+MAX_IPC_PATH_BYTES: Final = 107
+"""Longest path of a Unix domain socket on Linux, without the closing zero."""
+
+_TCP: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5}|\*)")
+
+
+def default_endpoint() -> str:
+    """`ipc://` endpoint in a directory that only this user can enter; the directory is made if it is not there.
+
+    The directory is `$XDG_RUNTIME_DIR/octobev`, or `octobev-<uid>` in the directory for temporary files.
+
+    Raises
+    ------
+    EndpointError
+        The directory belongs to somebody else, is a link, or others may enter it.
+    """
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime_dir) and os.path.isdir(runtime_dir):
+        folder = Path(runtime_dir, "octobev")
+    else:
+        folder = Path(tempfile.gettempdir(), f"octobev-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise EndpointError(f"{folder}: cannot make the directory for topics: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise EndpointError(
+            f"{folder}: " + expected("directory for topics", "your own with mode 0700", stat.filemode(status.st_mode))
+        )
+    return f"ipc://{folder}/topics"
+
+
+def check_endpoint(endpoint: str, *, insecure: bool = False) -> str:
+    """Return an endpoint if it may be used.
+
+    `ipc://PATH`, `tcp://HOST:PORT` and `inproc://NAME` are known. Messages are not encrypted and nobody is asked who
+    he is, so tcp is for the loopback interface (127.0.0.0/8, ::1, localhost) unless `insecure` is set.
+
+    Raises
+    ------
+    InvalidArgument
+        Not an endpoint, or not a safe one; the message says which.
+    """
+    transport, separator, address = endpoint.partition("://")
+    if not separator or transport not in ("ipc", "tcp", "inproc") or not address:
+        raise InvalidArgument(expected("endpoint", "ipc://PATH or tcp://HOST:PORT", repr(endpoint)))
+    if transport == "ipc":
+        _check_path(endpoint, address)
+    elif transport == "tcp":
+        _check_host(endpoint, address, insecure)
+    return endpoint
+
+
+def refuse_taken_path(endpoint: str) -> None:
+    """Raise EndpointError if another process serves this `ipc://` endpoint: ZeroMQ would take it away silently."""
+    if not endpoint.startswith("ipc://"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(endpoint.removeprefix("ipc://"))
+        except BlockingIOError:
+            pass  # somebody listens, his queue is full
+        except OSError:
+            return
+    raise EndpointError(f"{endpoint}: address in use: another publisher is bound to it")
+
+
+def _check_path(endpoint: str, path: str) -> None:
+    if not path.startswith("/"):
+        raise InvalidArgument(expected("path of an ipc endpoint", "absolute", repr(endpoint)))
+    if (length := len(os.fsencode(path))) > MAX_IPC_PATH_BYTES:
+        raise InvalidArgument(
+            expected("path of an ipc endpoint", f"at most {MAX_IPC_PATH_BYTES} bytes", f"{length} bytes: {path}")
+        )
+
+
+def _check_host(endpoint: str, address: str, insecure: bool) -> None:
+    match = _TCP.fullmatch(address)
+    if match is None or (match["port"] != "*" and int(match["port"]) > 65535):
+        raise InvalidArgument(expected("tcp endpoint", "tcp://HOST:PORT", repr(endpoint)))
+    if not insecure and not _is_loopback(match["host"].strip("[]")):
+        raise InvalidArgument(
+            f"{endpoint}: topics beyond this machine need encryption, which Octobev does not have yet; "
+            "use ipc or loopback tcp, or allow it with insecure=True (--insecure): "
+            "then anybody on the network may read what is published or publish in your place"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,136 @@
+"""The header of a message: what docs/topics.md describes, as types.
+
+Every key is always written; a reader ignores keys that it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+SCHEMA: Final = 1
+"""Version of the wire format. It grows when a reader of the version before could misread a message."""
+
+MAX_ARRAYS: Final = 16
+MAX_AXES: Final = 8
+MAX_HEADER_BYTES: Final = 65536
+MAX_PART_BYTES: Final = 64 * 1024 * 1024
+"""Largest part that publisher and subscriber accept, unless told otherwise."""
+
+UNKNOWN_KIND: Final = "unknown"
+"""Kind of an output that has never been valid since its publisher started."""
+
+DTYPES: Final = {
+    name: np.dtype(name).newbyteorder("<")
+    for name in (
+        "bool",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+    )
+}
+"""Element types on the wire, little-endian; a bool is one byte, 0 or 1."""
+
+Text = Annotated[str, Meta(max_length=1024)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Crc = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Length = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ImageSize = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class ArrayHeader(msgspec.Struct, frozen=True):
+    """One array; its elements are the part at the same place in the list of arrays, in C order."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    dtype: str
+    shape: Annotated[tuple[Length, ...], Meta(max_length=MAX_AXES)]
+
+
+class GridHeader(msgspec.Struct, frozen=True):
+    """The rectangle that BEV arrays lie on, ego frame, metres."""
+
+    x_min_m: float
+    x_max_m: float
+    y_min_m: float
+    y_max_m: float
+    resolution_m: float
+
+
+class CameraHeader(msgspec.Struct, frozen=True):
+    """What one camera gave to the step; its place in the list is its bit in `seen_by`."""
+
+    name: Text
+    used: bool
+    age_ns: Nanoseconds | None
+    reason: Text | None
+
+
+class StateHeader(msgspec.Struct, frozen=True):
+    """Whether memory was carried into the step, see :class:`octobev.runtime.predictions.StateStatus`."""
+
+    carried: bool
+    reset_reason: Text | None
+    age_ns: Count
+
+
+class LensHeader(msgspec.Struct, frozen=True):
+    """One camera of the rig: image size, lens and mounting (`ego_from_camera`, 4x4, row by row)."""
+
+    name: Text
+    width: ImageSize
+    height: ImageSize
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    model: str
+    coefficients: Annotated[tuple[float, ...], Meta(max_length=8)]
+    ego_from_camera: Annotated[tuple[float, ...], Meta(min_length=16, max_length=16)]
+
+
+class RigHeader(msgspec.Struct, frozen=True):
+    """The calibration."""
+
+    name: Text
+    cameras: Annotated[tuple[LensHeader, ...], Meta(min_length=1, max_length=64)]
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """Second part of every message. Fields are described in docs/topics.md; `crc32` must stay the last."""
+
+    schema: int = SCHEMA
+    topic: Annotated[str, Meta(min_length=1, max_length=255)]
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+    session: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    sequence: Count
+    timestamp_ns: Nanoseconds
+    published_ns: Nanoseconds
+    frame_id: Text
+    valid: bool = True
+    reason: Text | None = None
+    arrays: Annotated[tuple[ArrayHeader, ...], Meta(max_length=MAX_ARRAYS)] = ()
+    grid: GridHeader | None = None
+    classes: Annotated[tuple[Text, ...], Meta(max_length=4096)] = ()
+    half_life_s: float | None = None
+    camera: Text | None = None
+    pixels_from_image: Annotated[tuple[float, ...], Meta(min_length=9, max_length=9)] | None = None
+    cameras: Annotated[tuple[CameraHeader, ...], Meta(max_length=64)] = ()
+    state: StateHeader | None = None
+    step: Count | None = None
+    bundle_name: Text | None = None
+    bundle_sha256: Text | None = None
+    rig_sha256: Text | None = None
+    rig: RigHeader | None = None
+    crc32: Crc = 0xFFFFFFFF

@@ -1,0 +1,288 @@
+"""Publishes predictions; never waits for a subscriber."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+import uuid
+from types import TracebackType
+from typing import Any, Final, Self
+
+import zmq
+
+from ...errors import EndpointError, InvalidArgument, TopicError, expected
+from ...fusion.rig import Rig
+from ..predictions import Predictions
+from .encode import Stamp, encode_output, encode_rig, kind_of, topics_of
+from .endpoints import check_endpoint, default_endpoint, refuse_taken_path
+from .header import MAX_PART_BYTES, UNKNOWN_KIND
+from .names import RESERVED, RIG, check_topic, topic_part
+from .wire import Buffer
+
+HEARTBEAT_MS: Final = 1000
+HEARTBEAT_TIMEOUT_MS: Final = 3000
+HANDSHAKE_MS: Final = 5000
+MAX_SUBSCRIPTION_BYTES: Final = 4096
+"""Longest part taken from a subscriber; a subscription is a topic name and one byte."""
+
+_SUBSCRIPTIONS_AT_ONCE: Final = 256
+"""Subscriptions read before the lock is given to whoever publishes."""
+
+_LOG: Final = logging.getLogger("octobev.topics")
+
+
+class Publisher:
+    """Publishes predictions on one endpoint.
+
+    One small thread, `octobev-publisher`, waits for subscriptions and sends the rig to late joiners; it is joined by
+    :meth:`close`. Messages are sent by the thread that calls :meth:`publish`. Safe to call from several threads.
+
+    Parameters
+    ----------
+    endpoint : `ipc://PATH` or `tcp://HOST:PORT` (`*` takes a free port, see :attr:`endpoint`); None is
+        :func:`~octobev.runtime.topics.endpoints.default_endpoint`
+    hwm : how many sets of predictions wait for a subscriber that does not keep up; what is newer is dropped for him
+    max_part_bytes : largest array that may be published, bytes
+    insecure : allow tcp beyond the loopback interface, readable and forgeable by everybody on the network
+
+    Raises
+    ------
+    InvalidArgument
+        Not an endpoint, or tcp beyond loopback without `insecure`.
+    EndpointError
+        The endpoint cannot be bound: address in use, no such directory, not permitted.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        hwm: int = 4,
+        max_part_bytes: int = MAX_PART_BYTES,
+        insecure: bool = False,
+    ) -> None:
+        if hwm < 1:
+            raise InvalidArgument(expected("hwm", "at least 1", hwm))
+        endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, insecure=insecure)
+        self.session = uuid.uuid4().hex
+        self.max_part_bytes = max_part_bytes
+        self._hwm = hwm
+        self._topics_per_set = 1
+        self._sequences: dict[str, int] = {}
+        self._kinds: dict[str, str] = {}
+        self._static: dict[str, list[Buffer]] = {}
+        self._prefixes: set[bytes] = set()
+        self._process = os.getpid()
+        self._closed = False
+        self._changed = threading.Condition()  # guards the socket and everything above
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        try:
+            self._bind(endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._thread = threading.Thread(target=self._serve, name="octobev-publisher", daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        """Where subscribers connect; with the port that was taken."""
+        return self._endpoint
+
+    @property
+    def subscriptions(self) -> frozenset[str]:
+        """What is listened to now: prefixes of `name/`; the empty text is everything."""
+        with self._changed:
+            return frozenset(prefix.decode("utf-8", "replace") for prefix in self._prefixes)
+
+    def wants(self, topic: str) -> bool:
+        """Whether anybody listens to a topic now."""
+        part = topic_part(check_topic(topic))
+        with self._changed:
+            return self._wanted(part)
+
+    def wait_for_subscription(self, topic: str, timeout_s: float) -> bool:
+        """Wait until somebody listens to a topic; False when nobody did in time."""
+        part = topic_part(check_topic(topic))
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed or self._wanted(part), timeout_s) and not self._closed
+
+    def publish(self, predictions: Predictions) -> int:
+        """Publish every output of one step, those that are not valid as messages that say so.
+
+        Returns at once whatever subscribers do. What nobody listens to is not encoded. Arrays are copied into the
+        messages: they belong to the caller again when this returns.
+
+        Returns
+        -------
+        Number of messages that somebody listens to.
+
+        Raises
+        ------
+        TopicError
+            An output with a name that topics may not have (`camera`, `rig`, `health`).
+        InvalidArgument
+            The publisher is closed, or an array is of a type or size that the wire does not take.
+        """
+        outputs = topics_of(predictions)
+        for topic in outputs:
+            if topic in RESERVED:
+                raise TopicError(expected("output name", f"none of {', '.join(sorted(RESERVED))}", topic))
+            check_topic(topic)
+        sent = 0
+        with self._changed:
+            self._require_open()
+            self._read_subscriptions()
+            self._make_room(len(outputs))
+            for topic, output in outputs.items():
+                stamp = self._stamp(topic)
+                if not isinstance(output, str):
+                    self._kinds[topic] = kind_of(output)
+                if self._wanted(topic_part(topic)):
+                    kind = self._kinds.get(topic, UNKNOWN_KIND)
+                    self._send(encode_output(topic, output, predictions, stamp, kind=kind))
+                    sent += 1
+            self._wake_if_pending()
+        return sent
+
+    def set_rig(self, rig: Rig, rig_sha256: str) -> None:
+        """Publish the calibration now, and to every late joiner at once when he subscribes to `rig`."""
+        with self._changed:
+            self._require_open()
+            parts = encode_rig(rig, rig_sha256, self._stamp(RIG))
+            self._static[RIG] = parts
+            self._send(parts)
+            self._wake_if_pending()
+
+    def close(self) -> None:
+        """Stop publishing; what was not delivered yet is dropped. May be called again."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        if os.getpid() != self._process:
+            return  # after a fork, thread and socket belong to the parent
+        self._wake()
+        self._thread.join()
+        self._context.destroy(linger=0)
+        self._wake_sender.close()
+        self._wake_receiver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _bind(self, endpoint: str) -> None:
+        self._socket.linger = 0
+        self._socket.setsockopt(zmq.SNDHWM, self._hwm)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+        refuse_taken_path(endpoint)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            reason = "address in use" if error.errno == zmq.EADDRINUSE else str(error.strerror)
+            raise EndpointError(f"{endpoint}: cannot publish there: {reason}") from error
+        self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def _serve(self) -> None:
+        """Thread: wait on the socket's descriptor (edge-triggered: read to the end) and on the wake-up line."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket.getsockopt(zmq.FD), selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while True:
+                with self._changed:
+                    if self._closed:
+                        return
+                    more = self._read_subscriptions()
+                if not more:
+                    selector.select()
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake_receiver.recv(4096)
+
+    def _read_subscriptions(self) -> bool:
+        """Take what subscribers asked for; True when there may be more. The lock is held."""
+        joined: set[bytes] = set()
+        count = 0
+        while count < _SUBSCRIPTIONS_AT_ONCE:
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            count += 1
+            prefix = parts[0][1:]
+            if parts[0][:1] == b"\x01":
+                self._prefixes.add(prefix)
+                joined.add(prefix)
+            elif parts[0][:1] == b"\x00":
+                self._prefixes.discard(prefix)
+            else:
+                _LOG.debug("a subscriber sent something that is not a subscription, %d bytes", len(parts[0]))
+        if joined:
+            self._set_hwm()
+            for topic, message in self._static.items():
+                if any(topic_part(topic).startswith(prefix) for prefix in joined):
+                    self._send(message)
+        if count:
+            self._changed.notify_all()
+        return count == _SUBSCRIPTIONS_AT_ONCE
+
+    def _wanted(self, part: bytes) -> bool:
+        return any(part.startswith(prefix) for prefix in self._prefixes)
+
+    def _make_room(self, topics: int) -> None:
+        """The high-water mark counts messages, `hwm` counts sets of them."""
+        if topics > self._topics_per_set:
+            self._topics_per_set = topics
+            self._set_hwm()
+
+    def _set_hwm(self) -> None:
+        """Set the mark on every connection; those made later start from the mark of the bind, so do it again then."""
+        self._socket.setsockopt(zmq.SNDHWM, self._hwm * self._topics_per_set + len(self._static))
+
+    def _stamp(self, topic: str) -> Stamp:
+        sequence = self._sequences.get(topic, 0)
+        self._sequences[topic] = sequence + 1
+        return Stamp(self.session, sequence, time.time_ns())
+
+    def _send(self, parts: list[Buffer]) -> None:
+        for part in parts[2:]:
+            if len(part) > self.max_part_bytes:
+                raise InvalidArgument(
+                    expected("array of a message", f"at most {self.max_part_bytes} bytes", f"{len(part)} bytes")
+                )
+        messages: list[Any] = list(parts)
+        self._socket.send_multipart(messages, zmq.NOBLOCK, copy=True)
+
+    def _wake_if_pending(self) -> None:
+        """Sending may have swallowed the descriptor's signal for a subscription."""
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_sender.send(b"\0")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InvalidArgument(expected("publisher", "open", "a closed one"))
+        if os.getpid() != self._process:
+            raise InvalidArgument(expected("publisher", "used in the process that made it", "used after a fork"))

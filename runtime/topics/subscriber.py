@@ -1,0 +1,253 @@
+"""Receives predictions: blocking, polling, or with asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import zmq
+
+from ...errors import EndpointError, InvalidArgument, TopicTimeout, WireError, expected
+from .endpoints import check_endpoint, default_endpoint
+from .header import MAX_PART_BYTES
+from .message import Message
+from .names import topic_patterns
+from .wire import Buffer, decode
+
+if TYPE_CHECKING:
+    import zmq.asyncio
+
+HEARTBEAT_MS: Final = 1000
+HEARTBEAT_TIMEOUT_MS: Final = 3000
+RECONNECT_MS: Final = 100
+RECONNECT_MAX_MS: Final = 2000
+
+_DRAIN_AT_MOST: Final = 1024
+"""Messages that :meth:`Subscriber.latest` reads before it answers, however fast they come."""
+
+_LOG: Final = logging.getLogger("octobev.topics")
+
+
+class Subscriber:
+    """Receives messages of one endpoint, in the calling thread. It connects when a publisher appears, and again.
+
+    A message that is not valid Octobev (damaged, forged, another version) is counted in :attr:`malformed`, kept as
+    :attr:`last_error`, and skipped: no call here raises WireError. A message with `valid` False is delivered. Messages
+    that come again (the rig is sent again when others join) are delivered once.
+
+    Not safe to use from several threads at once.
+
+    Parameters
+    ----------
+    endpoint : as the publisher's; None is :func:`~octobev.runtime.topics.endpoints.default_endpoint`
+    topics : names or patterns (`road_layout`, `camera/*/depth`, `*`); None is everything
+    hwm : how many messages per name or pattern wait here before the publisher keeps them, and then drops
+    max_part_bytes : a larger part is refused and its connection closed
+    insecure : allow tcp beyond the loopback interface: what comes may be from anybody
+
+    Raises
+    ------
+    InvalidArgument
+        Not an endpoint, or tcp beyond loopback without `insecure`.
+    TopicError
+        Not a topic or pattern.
+    EndpointError
+        The endpoint cannot be connected to (a publisher that is not there yet is no error).
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        topics: str | Iterable[str] | None = None,
+        *,
+        hwm: int = 4,
+        max_part_bytes: int = MAX_PART_BYTES,
+        insecure: bool = False,
+    ) -> None:
+        if hwm < 1:
+            raise InvalidArgument(expected("hwm", "at least 1", hwm))
+        self.endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, insecure=insecure)
+        self.patterns = topic_patterns(topics)
+        self.malformed = 0
+        self.restarts = 0
+        self.last_error: WireError | None = None
+        self._lost: dict[str, int] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._async: zmq.asyncio.Socket | None = None
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        try:
+            self._connect(hwm, max_part_bytes)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Topic -> messages that were published while this subscriber was connected but did not arrive.
+
+        Counted from gaps in the sequence numbers of one session; topics without losses are not in it.
+        """
+        return MappingProxyType(self._lost)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return bool(self._socket.closed)
+
+    def receive(self, timeout_s: float | None = None) -> Message:
+        """Wait for the next message.
+
+        Raises
+        ------
+        TopicTimeout
+            Nothing came within `timeout_s` seconds (None waits for ever).
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            if (message := self.receive_nowait()) is not None:
+                return message
+            remaining_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            if not self._socket.poll(remaining_ms) and remaining_ms is not None:
+                raise self._timeout(timeout_s)
+
+    def receive_nowait(self) -> Message | None:
+        """The next message if there is one already."""
+        self._require_open()
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return None
+            if (message := self._take([frame.buffer for frame in frames])) is not None:
+                return message
+
+    def latest(self, timeout_s: float | None = None) -> dict[str, Message]:
+        """Wait for a message, take all that are there, and keep the newest of each topic: topic -> message.
+
+        Raises
+        ------
+        TopicTimeout
+            Nothing came within `timeout_s` seconds (None waits for ever).
+        """
+        message: Message | None = self.receive(timeout_s)
+        newest: dict[str, Message] = {}
+        for _ in range(_DRAIN_AT_MOST):
+            if message is None:
+                break
+            newest[message.topic] = message
+            message = self.receive_nowait()
+        return newest
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages as they come, for ever or until the subscriber is closed."""
+        while not self.closed:
+            yield self.receive()
+
+    async def receive_async(self, timeout_s: float | None = None) -> Message:
+        """As :meth:`receive`, in an asyncio event loop; no thread is used, a cancelled call loses no message.
+
+        Raises
+        ------
+        TopicTimeout
+            Nothing came within `timeout_s` seconds (None waits for ever).
+        """
+        if (message := self.receive_nowait()) is not None:
+            await asyncio.sleep(0)  # others get their turn however fast messages come
+            return message
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            remaining_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            arrived = await self._async_socket().poll(remaining_ms)
+            if (message := self.receive_nowait()) is not None:
+                return message
+            if not arrived and remaining_ms is not None:
+                raise self._timeout(timeout_s)
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages as they come, for ever or until the subscriber is closed."""
+        while not self.closed:
+            yield await self.receive_async()
+
+    def close(self) -> None:
+        """Disconnect. May be called again. Arrays of received messages stay valid."""
+        if self._async is not None:
+            self._async.close(linger=0)
+            self._async = None
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self, hwm: int, max_part_bytes: int) -> None:
+        self._socket.linger = 0
+        self._socket.setsockopt(zmq.RCVHWM, hwm * len(self.patterns))
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
+        for pattern in self.patterns:
+            self._socket.setsockopt(zmq.SUBSCRIBE, pattern.prefix)
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            raise EndpointError(f"{self.endpoint}: cannot subscribe there: {error.strerror}") from error
+
+    def _take(self, parts: list[Buffer]) -> Message | None:
+        """Decode, count, and drop what was not asked for or came before."""
+        received_ns = time.time_ns()
+        try:
+            message = decode(parts, received_ns=received_ns)
+        except WireError as error:
+            if self.malformed == 0:
+                _LOG.warning("%s: malformed message skipped: %s", self.endpoint, error)
+            self.malformed += 1
+            self.last_error = error
+            return None
+        if not any(pattern.matches(message.topic) for pattern in self.patterns):
+            return None
+        return message if self._follow(message) else None
+
+    def _follow(self, message: Message) -> bool:
+        """Count gaps and restarts; False for a message that was delivered before."""
+        topic, session, sequence = message.topic, message.session, message.sequence
+        before = self._seen.get(topic)
+        self._seen[topic] = (session, sequence)
+        if before is None:
+            return True
+        if before[0] != session:
+            self.restarts += not any(seen[0] == session for name, seen in self._seen.items() if name != topic)
+            return True
+        if sequence == before[1]:
+            return False
+        if sequence > before[1] + 1:
+            self._lost[topic] = self._lost.get(topic, 0) + sequence - before[1] - 1
+        return True
+
+    def _async_socket(self) -> zmq.asyncio.Socket:
+        if self._async is None:
+            import zmq.asyncio
+
+            self._async = zmq.asyncio.Socket.from_socket(self._socket)
+        return self._async
+
+    def _timeout(self, timeout_s: float | None) -> TopicTimeout:
+        wanted = ", ".join(pattern.text for pattern in self.patterns)
+        skipped = f"; {self.malformed} malformed messages skipped, last: {self.last_error}" if self.malformed else ""
+        return TopicTimeout(f"{self.endpoint}: no message of {wanted} in {timeout_s:g} s{skipped}")
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise InvalidArgument(expected("subscriber", "open", "a closed one"))

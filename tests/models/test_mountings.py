@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from octobev.fusion.lens import Intrinsics
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig
+from octobev.models.mountings import EGO_FROM_OPTICAL, free_rig, jittered_rig, network_intrinsics, rotation
+
+
+def test_crop_of_a_camera_is_its_middle():
+    lens = network_intrinsics(Intrinsics(1280, 960, 640.0, 640.0, 639.5, 479.5), 320, 192)
+    assert (lens.width, lens.height, lens.fx, lens.fy) == (320, 192, 160.0, 160.0)
+    assert (lens.cx, lens.cy) == (159.5, 95.5)
+
+
+def test_crop_keeps_where_a_pixel_is():
+    full = Intrinsics(1280, 960, 700.0, 710.0, 630.0, 500.0)
+    small = network_intrinsics(full, 320, 192)
+    point = np.array([[0.3, 0.1, 2.0]])
+    (u, v), _ = full.project(point)[0][0], None
+    np.testing.assert_allclose(small.project(point)[0][0], ((u + 0.5) / 4 - 0.5, (v - 96 + 0.5) / 4 - 0.5))
+
+
+def test_wide_images_lose_their_sides():
+    lens = network_intrinsics(Intrinsics(2000, 600, 500.0, 500.0, 999.5, 299.5), 320, 192)
+    assert lens.fx == pytest.approx(160.0)
+    assert lens.cx == pytest.approx(159.5)
+
+
+def test_optical_axis_looks_along_x():
+    np.testing.assert_allclose(EGO_FROM_OPTICAL.rotation @ (0, 0, 1), (1, 0, 0))
+    np.testing.assert_allclose(EGO_FROM_OPTICAL.rotation @ (1, 0, 0), (0, -1, 0))
+
+
+def test_rotation_about_y_looks_down():
+    looking = rotation(np.array([0.0, np.pi / 6, 0.0])).rotation @ (1, 0, 0)
+    np.testing.assert_allclose(looking, (np.sqrt(0.75), 0, -0.5), atol=1e-12)
+
+
+def test_jitter_is_small_and_not_nothing():
+    camera = Camera("a", Intrinsics(320, 192, 160, 160, 159.5, 95.5), Pose.identity() @ EGO_FROM_OPTICAL)
+    jittered = jittered_rig(Rig((camera,) * 1), np.random.default_rng(0))["a"].ego_from_camera
+    turn = np.degrees(np.arccos((np.trace(jittered.rotation @ EGO_FROM_OPTICAL.rotation.T) - 1) / 2))
+    assert 0.1 < turn < 5.0
+    assert 0.0 < np.linalg.norm(jittered.translation_m) < 0.4
+
+
+def test_free_cameras_look_nowhere_near_the_sky():
+    rig = free_rig(50, np.random.default_rng(0))
+    assert len(rig) == 50
+    for camera in rig:
+        axis = camera.ego_from_camera.rotation[:, 2]
+        assert -np.sin(np.radians(14.1)) < axis[2] < np.sin(np.radians(3.1))
+        right = camera.ego_from_camera.rotation[:, 0]
+        assert abs(right[2]) < 1e-9
+        assert 1.0 <= camera.ego_from_camera.translation_m[2] <= 2.2

@@ -1,0 +1,44 @@
+from types import SimpleNamespace
+
+import pytest
+from octobev.models.template import manifest_text
+from octobev.runtime.bundle import decode_manifest
+
+PRIORS = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "occupied": 0.1}
+
+
+def config(output_stride):
+    return SimpleNamespace(
+        width=320,
+        height=192,
+        output_stride=output_stride,
+        classes=("other", "drivable", "lane_marking", "road_edge", "obstacle"),
+    )
+
+
+def decoded(output_stride=2, priors=PRIORS):
+    text = manifest_text(config(output_stride), file="a.onnx", sha256="0" * 64, priors=priors, version="1.2.3")
+    return decode_manifest(text.encode())
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_manifest_declares_the_strides_of_the_network(stride):
+    outputs = decoded(stride).networks["hydranet"].outputs
+    assert {name: output.stride for name, output in outputs.items()} == {
+        "features": 4,
+        "segmentation": stride,
+        "depth": stride,
+    }
+
+
+def test_manifest_takes_over_file_version_and_priors():
+    manifest = decoded()
+    assert manifest.version == "1.2.3"
+    assert manifest.networks["hydranet"].file == "a.onnx"
+    assert manifest.castouts["road_layout"].prior == {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04}
+    assert manifest.castouts["occupancy"].prior == {"occupied": 0.1}
+
+
+def test_priors_of_classes_never_or_always_seen_stay_probabilities():
+    manifest = decoded(priors={"drivable": 1.0, "lane_divider": 0.0, "road_edge": 0.0, "occupied": 0.0})
+    assert manifest.castouts["road_layout"].prior == {"drivable": 0.995, "lane_divider": 0.005, "road_edge": 0.005}

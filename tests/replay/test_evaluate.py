@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from octobev.errors import DriveError
+from octobev.fusion.grid import BevGrid
+from octobev.fusion.layout import RoadLayout
+from octobev.fusion.occupancy import OccupancyGrid
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Rig
+from octobev.replay.drive import Drive, DriveStep, GroundTruth, Losses
+from octobev.replay.evaluate import evaluate, flat, range_bands
+from octobev.runtime.frames import FrameSet
+
+GRID = BevGrid(0.0, 4.0, 0.0, 1.0, 1.0)  # four cells in a row
+ZEROS = np.zeros(GRID.shape, dtype=np.uint64)
+
+
+def row(*values, dtype=np.float32):
+    return np.array(values, dtype=dtype).reshape(GRID.shape)
+
+
+class OneSet(Drive):
+    def __init__(self, truth):
+        self.name, self.rig, self.losses, self.truth = "one", None, Losses(), truth
+
+    def steps(self, *, start_s=0.0, duration_s=None):
+        yield DriveStep(FrameSet(1, (), Pose.identity()), self.truth)
+
+
+class Predicted:
+    """A runtime that knows what it will say."""
+
+    def __init__(self, layout=None, occupancy=None):
+        self.road_layout, self.occupancy, self.resets = layout, occupancy, 0
+
+    def __call__(self, rig: Rig):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def reset(self, reason):
+        self.resets += 1
+
+    def step(self, frame_set):
+        return self
+
+
+def layout(*probability, observed=(1, 1, 1, 1)):
+    return RoadLayout(GRID, ("drivable",), row(*probability)[np.newaxis], row(*observed, dtype=np.bool_), ZEROS)
+
+
+def truth(drivable, visible=(1, 1, 1, 1), **more):
+    layers = {"drivable": row(*drivable, dtype=np.uint8), "visible": row(*visible, dtype=np.uint8)}
+    return GroundTruth(1, GRID, layers | {name: row(*values, dtype=np.uint8) for name, values in more.items()})
+
+
+def test_iou_of_hand_counted_cells():
+    """Predicted cells 0, 1; true cells 1, 2: one in both, three in either."""
+    result = evaluate([OneSet(truth([0, 1, 1, 0]))], Predicted(layout(0.9, 0.6, 0.2, 0.1))).report()
+    assert result["frames"] == 1
+    assert result["road_layout"]["drivable"]["iou"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_visible_mask_leaves_hidden_cells_out():
+    """Without cell 2, which is hidden: one in both, two in either."""
+    result = evaluate([OneSet(truth([0, 1, 1, 0], visible=[1, 1, 0, 1]))], Predicted(layout(0.9, 0.6, 0.2, 0.1)))
+    figures = result.report()["road_layout"]["drivable"]
+    assert figures["iou_visible"] == 0.5
+    assert figures["iou"] == pytest.approx(1 / 3, abs=1e-4)
+    assert figures["cells"] == 1
+
+
+def test_best_threshold_separates_what_the_fixed_one_does_not():
+    figures = flat(evaluate([OneSet(truth([1, 1, 0, 0]))], Predicted(layout(0.4, 0.3, 0.2, 0.1))).report())["drivable"]
+    assert figures["iou_visible"] == 0.0
+    assert figures["iou_best_visible"] == 1.0
+    assert 0.2 < figures["threshold_best"] <= 0.3
+
+
+def test_sets_are_pooled_not_averaged():
+    """Set one: 1 of 1. Set two: 0 of 3. Pooled 1 of 4; the mean of the two would be 0.5."""
+    drives = [OneSet(truth([1, 0, 0, 0])), OneSet(truth([1, 1, 1, 0]))]
+    predicted = Predicted(layout(1, 0, 0, 0))
+    first = evaluate(drives[:1], predicted).report()["road_layout"]["drivable"]["iou"]
+    pooled = evaluate(drives, predicted).report()["road_layout"]["drivable"]["iou"]
+    assert (first, pooled) == (1.0, 0.5)  # 2 in both, 4 in either: (1 + 1) / (1 + 3)
+
+
+def test_occupancy_of_cells_never_observed_counts_as_free():
+    observed = row(1, 0, 1, 1, dtype=np.bool_)
+    grid = OccupancyGrid(GRID, row(3, 0, -3, -3), observed, ZEROS, 1.0)
+    report = evaluate([OneSet(truth([0, 0, 0, 0], occupancy=[1, 1, 0, 0]))], Predicted(occupancy=grid)).report()
+    assert report["occupancy"]["iou"] == 0.5
+    assert report["road_layout"] == {}
+
+
+def test_class_that_never_occurs_has_no_figure():
+    figures = evaluate([OneSet(truth([0, 0, 0, 0]))], Predicted(layout(0, 0, 0, 0))).report()["road_layout"]["drivable"]
+    assert figures["iou_visible"] is None
+
+
+def test_range_bands_are_half_open():
+    grid = BevGrid(-0.5, 60.5, -0.5, 0.5, 1.0)  # cell centres at 0, 1, 2, ... metres
+    bands = range_bands(grid)[:, 0]
+    assert [bands[i] for i in (0, 9, 10, 39, 40, 60)] == [0, 0, 1, 3, 4, 4]
+
+
+def test_reset_every_frame_resets_before_each_set():
+    predicted = Predicted(layout(0, 0, 0, 0))
+    evaluate([OneSet(truth([0, 0, 0, 0]))], predicted, reset_every_frame=True)
+    assert predicted.resets == 1
+
+
+def test_drive_without_truth_is_refused():
+    with pytest.raises(DriveError, match="one: a drive to evaluate must be one with ground truth"):
+        evaluate([OneSet(None)], Predicted(layout(0, 0, 0, 0)))
+
+
+def test_truth_on_another_grid_is_refused():
+    other = GroundTruth(1, BevGrid(0.0, 2.0, 0.0, 1.0, 1.0), {"drivable": np.zeros((2, 1), dtype=np.uint8)})
+    with pytest.raises(DriveError, match="grid of the truth must be"):
+        evaluate([OneSet(other)], Predicted(layout(0, 0, 0, 0)))

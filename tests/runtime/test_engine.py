@@ -1,0 +1,411 @@
+"""The whole step, on networks so small that their results are known: image classes are the colours of the image."""
+
+import hashlib
+import threading
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from octobev.errors import InvalidArgument, RigError
+from octobev.fusion.lens import Intrinsics
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig
+from octobev.runtime.bundle import open_bundle
+from octobev.runtime.engine import Runtime
+from octobev.runtime.frames import Frame, FrameSet, PixelFormat
+from onnx import TensorProto, helper
+
+WIDTH, HEIGHT = 64, 48
+POISON = 77  # a pixel of this value makes the network give NaN
+STEP_NS = 100_000_000
+START_NS = 1_700_000_000_000_000_000
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+MANIFEST = """
+schema = 1
+name = "colours"
+version = "1"
+[grid]
+x_min_m = -8.0
+x_max_m = 16.0
+y_min_m = -8.0
+y_max_m = 8.0
+resolution_m = 0.5
+[networks.colours]
+kind = "camera"
+file = "colours.onnx"
+sha256 = "{colours}"
+cameras = ["*"]
+[networks.colours.input]
+tensor = "image"
+width = 64
+height = 48
+dtype = "uint8"
+layout = "nchw"
+colour = "rgb"
+[networks.colours.outputs.segmentation]
+tensor = "segmentation"
+kind = "segmentation"
+stride = 1
+classes = ["red", "green", "blue"]
+[networks.colours.outputs.embedding]
+tensor = "embedding"
+kind = "features"
+stride = 1
+[networks.colours.outputs.brightness]
+tensor = "brightness"
+kind = "raw"
+[networks.memory]
+kind = "topdown"
+file = "memory.onnx"
+sha256 = "{memory}"
+cameras = {topdown_cameras}
+[[networks.memory.lifts]]
+tensor = "lifted"
+source = "embedding"
+[[networks.memory.states]]
+input = "state_in"
+output = "state_out"
+[networks.memory.outputs.remembered]
+tensor = "layout"
+kind = "road_layout"
+classes = ["red"]
+[castouts.road_layout]
+kind = "road_layout"
+source = "segmentation"
+classes.road = ["red"]
+classes.line = ["green"]
+blocked_by = ["blue"]
+[castouts.occupancy]
+kind = "occupancy"
+source = "segmentation"
+occupied_by = ["blue"]
+"""
+
+
+def colours_model():
+    """Classes = channels / 255, NaN where a pixel is poisoned; embedding = red; brightness = mean of the image."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Equal", ["real", "poison"], ["poisoned"]),
+        helper.make_node("Mul", ["real", "scale"], ["scaled"]),
+        helper.make_node("Where", ["poisoned", "nan", "scaled"], ["segmentation"]),
+        helper.make_node("Slice", ["segmentation", "zero", "one", "axis"], ["embedding"]),
+        helper.make_node("ReduceMean", ["real"], ["brightness"], axes=[1, 2, 3], keepdims=0),
+    ]
+    constants = {
+        "poison": np.float32(POISON), "scale": np.float32(1 / 255), "nan": np.float32(np.nan),
+        "zero": np.array([0]), "one": np.array([1]), "axis": np.array([1]),
+    }  # fmt: skip
+    shape = [1, 3, HEIGHT, WIDTH]
+    outputs = {"segmentation": shape, "embedding": [1, 1, HEIGHT, WIDTH], "brightness": [1]}
+    return save(nodes, constants, {"image": (TensorProto.UINT8, shape)}, outputs)
+
+
+def memory_model():
+    """state' = max(state, lifted); the layout is the state."""
+    shape = [1, 1, 48, 32]
+    nodes = [
+        helper.make_node("Max", ["state_in", "lifted"], ["state_out"]),
+        helper.make_node("Identity", ["state_out"], ["layout"]),
+    ]
+    inputs = dict.fromkeys(("lifted", "state_in"), (TensorProto.FLOAT, shape))
+    return save(nodes, {}, inputs, {"layout": shape, "state_out": shape})
+
+
+def save(nodes, constants, inputs, outputs):
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {"colours": colours_model(), "memory": memory_model()}
+
+
+@pytest.fixture
+def bundle(tmp_path, models):
+    return make_bundle(tmp_path, models)
+
+
+def make_bundle(folder, models, topdown_cameras='["*"]'):
+    for name, content in models.items():
+        (folder / f"{name}.onnx").write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in models.items()}
+    (folder / "bundle.toml").write_text(MANIFEST.format(**hashes, topdown_cameras=topdown_cameras))
+    return open_bundle(folder)
+
+
+def looking(yaw_rad):
+    """A camera 1.5 m above the ground, looking level."""
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    return Pose(np.array([[sin, 0, cos, cos], [-cos, 0, sin, sin], [0, -1, 0, 1.5], [0, 0, 0, 1]]))
+
+
+@pytest.fixture
+def rig():
+    lens = Intrinsics(WIDTH, HEIGHT, 40, 40, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
+    return Rig((Camera("front", lens, looking(0.0)), Camera("rear", lens, looking(np.pi))), "two")
+
+
+def picture(colour):
+    return np.full((HEIGHT, WIDTH, 3), colour[::-1], dtype=np.uint8)
+
+
+def frame_set(number=0, x_m=0.0, **images):
+    """Frames of the named cameras, the ego at x."""
+    pose = Pose.planar(x_m, 0, 0)
+    timestamp_ns = START_NS + number * STEP_NS
+    frames = tuple(Frame(name, timestamp_ns, image, world_from_ego=pose) for name, image in images.items())
+    return FrameSet(timestamp_ns, frames, pose)
+
+
+def cell(runtime, x_m, y_m):
+    (i, j), _ = runtime.bundle.manifest.grid.cell_of(np.array([x_m, y_m]))
+    return int(i), int(j)
+
+
+def test_what_the_front_camera_sees_lies_ahead(bundle, rig):
+    image = picture(RED)
+    image[:, : WIDTH // 2] = GREEN[::-1]
+    with Runtime(bundle, rig) as runtime:
+        predictions = runtime.step(frame_set(front=image, rear=picture((0, 0, 0))))
+        left, right, behind = (cell(runtime, *at) for at in ((10.0, 2.0), (10.0, -2.0), (-6.0, 0.0)))
+    layout = predictions.road_layout
+    assert layout["line"][left] > 0.9
+    assert layout["road"][left] < 0.1
+    assert layout["road"][right] > 0.9
+    assert layout["road"][behind] < 0.1
+    assert layout.observed[behind]
+    assert (layout.seen_by[left], layout.seen_by[behind]) == (1, 2)
+    assert predictions.occupancy.probability[left] < 0.5
+    assert float(predictions.camera_outputs["brightness"]["front"].values) == pytest.approx(85.0)
+    assert predictions.camera_mask.tolist() == [True, True]
+
+
+def test_only_wanted_outputs_are_there(bundle, rig):
+    with Runtime(bundle, rig, outputs={"occupancy"}) as runtime:
+        predictions = runtime.step(frame_set(front=picture(BLUE), rear=picture(RED)))
+    assert list(predictions.bev) == ["occupancy"]
+    assert not predictions.camera_outputs
+    with Runtime(bundle, rig, outputs={"brightness"}) as runtime:
+        predictions = runtime.step(frame_set(front=picture(BLUE), rear=picture(RED)))
+    assert not predictions.bev
+    assert list(predictions.camera_outputs) == ["brightness"]
+
+
+def test_unknown_output_is_refused(bundle, rig):
+    with pytest.raises(InvalidArgument, match=r"outputs of bundle colours must be among .*road_layout.*, got lanes"):
+        Runtime(bundle, rig, outputs=["lanes"])
+
+
+def test_missing_camera_is_masked_and_named(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        predictions = runtime.step(frame_set(front=picture(RED)))
+        behind = cell(runtime, -6.0, 0.0)
+    assert predictions.camera_mask.tolist() == [True, False]
+    assert predictions.absences == {"rear": "no frame in this set"}
+    assert not predictions.road_layout.observed[behind]
+    assert predictions.road_layout.probability[:, behind[0], behind[1]].tolist() == [0, 0]
+    assert "rear" not in predictions.camera_outputs["segmentation"]
+
+
+def test_no_camera_at_all_observes_nothing(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        predictions = runtime.step(FrameSet(START_NS, (), Pose.identity(), {"front": "unplugged"}))
+    assert predictions.absences == {"front": "unplugged", "rear": "no frame in this set"}
+    for output in predictions.bev.values():
+        assert not output.observed.any()
+
+
+def test_image_that_cannot_be_decoded_is_an_absence(bundle, rig):
+    jpeg = cv2.imencode(".jpg", picture(RED))[1].tobytes()
+    frames = (
+        Frame("front", START_NS, jpeg, PixelFormat.JPEG),
+        Frame("rear", START_NS, jpeg[: len(jpeg) // 8], PixelFormat.JPEG),
+    )
+    with Runtime(bundle, rig) as runtime:
+        predictions = runtime.step(FrameSet(START_NS, frames, Pose.identity()))
+    assert predictions.camera_mask.tolist() == [True, False]
+    assert "rear" in predictions.absences
+
+
+def test_nan_of_a_network_is_withheld_and_stays_out_of_the_map(bundle, rig):
+    poisoned = picture(RED)
+    poisoned[0, 0] = POISON
+    with Runtime(bundle, rig) as runtime:
+        first = runtime.step(frame_set(0, front=picture(RED), rear=picture(RED)))
+        second = runtime.step(frame_set(1, front=poisoned, rear=picture(RED)))
+        third = runtime.step(frame_set(2, front=picture(RED), rear=picture(RED)))
+    assert set(second.invalid) == {"segmentation/front", "embedding/front"}
+    assert "segmentation" in second.camera_outputs
+    assert "front" not in second.camera_outputs["segmentation"]
+    assert "brightness" in second.camera_outputs
+    assert second.camera_mask.tolist() == [True, True]
+    for predictions in (first, second, third):
+        for output in predictions.bev.values():
+            assert all(np.isfinite(array).all() for array in output.arrays().values())
+    assert not third.invalid
+    assert third.state.carried
+
+
+def test_nan_of_a_topdown_network_is_withheld_and_its_state_begins_anew(tmp_path, models, rig):
+    shape = [1, 1, 48, 32]
+    nodes = [
+        helper.make_node("Max", ["state_in", "lifted"], ["state_out"]),
+        helper.make_node("Sub", ["lifted", "half"], ["below"]),
+        helper.make_node("Sqrt", ["below"], ["layout"]),
+    ]
+    inputs = dict.fromkeys(("lifted", "state_in"), (TensorProto.FLOAT, shape))
+    broken = save(nodes, {"half": np.float32(0.5)}, inputs, {"layout": shape, "state_out": shape})
+    bundle = make_bundle(tmp_path, models | {"memory": broken})
+    with Runtime(bundle, rig, outputs=["remembered"]) as runtime:
+        predictions = runtime.step(frame_set(0, front=picture((0, 0, 0)), rear=picture((0, 0, 0))))
+        following = runtime.step(frame_set(1, front=picture(RED), rear=picture(RED)))
+    assert "remembered" not in predictions.bev
+    assert predictions.invalid == {"remembered": "NaN or Inf in remembered of network memory"}
+    assert predictions.state.reset_reason == "NaN or Inf from a network"
+    assert following.state.reset_reason == "NaN or Inf from a network"
+
+
+def test_stitched_map_follows_the_ego_and_remembers(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        runtime.step(frame_set(0, front=picture(RED), rear=picture(RED)))
+        predictions = runtime.step(frame_set(1, x_m=4.0, rear=picture((0, 0, 0))))
+        beside = cell(runtime, 1.0, 0.25)  # was 5 m ahead; no camera sees it now
+    layout = predictions.road_layout
+    assert layout.seen_by[beside] == 0
+    assert layout.observed[beside]
+    assert layout["road"][beside] > 0.9
+
+
+def test_recurrent_state_is_warped_by_the_ego_motion(bundle, rig):
+    image = picture((0, 0, 0))
+    image[:, : WIDTH // 2] = RED[::-1]
+    with Runtime(bundle, rig, outputs=["remembered"]) as runtime:
+        before = runtime.step(frame_set(0, front=image, rear=picture((0, 0, 0)))).bev["remembered"]
+        after = runtime.step(frame_set(1, x_m=2.0)).bev["remembered"]
+    ahead = before.probability[0, 30:40, 18:30]
+    assert ahead.max() == pytest.approx(1.0)
+    assert after.probability[0, 26:36, 18:30] == pytest.approx(ahead, abs=1e-5)  # 2 m are 4 cells
+    assert np.array_equal(after.observed[26:36], before.observed[30:40])
+
+
+def test_topdown_network_of_some_cameras_does_not_see_the_others(tmp_path, models, rig):
+    bundle = make_bundle(tmp_path, models, topdown_cameras='["rear"]')
+    with Runtime(bundle, rig, outputs=["remembered"]) as runtime:
+        output = runtime.step(frame_set(front=picture(RED), rear=picture(RED))).bev["remembered"]
+        ahead, behind = cell(runtime, 10.0, 0.0), cell(runtime, -6.0, 0.0)
+    assert not output.observed[ahead]
+    assert output.probability[0][behind] == pytest.approx(1.0)
+    assert output.seen_by[behind] == 2
+
+
+def test_rig_without_a_camera_of_the_bundle_is_refused(tmp_path, models, rig):
+    bundle = make_bundle(tmp_path, models, topdown_cameras='["roof"]')
+    with pytest.raises(RigError, match=r"networks.memory.cameras: camera must be one of rig two .*, got roof"):
+        Runtime(bundle, rig)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(-1, "time went back by 0.100 s"), (0, "time stood still"), (30, "gap of 3.000 s")]
+)
+def test_gap_or_backward_jump_begins_anew_and_says_so(bundle, rig, number, reason):
+    with Runtime(bundle, rig) as runtime:
+        runtime.step(frame_set(0, front=picture(RED), rear=picture(RED)))
+        predictions = runtime.step(frame_set(number, rear=picture(RED)))
+        ahead = cell(runtime, 10.0, 0.0)
+    assert predictions.state.reset_reason == reason
+    assert not predictions.road_layout.observed[ahead]
+    assert not predictions.bev["remembered"].observed[ahead]
+
+
+def test_reset_is_asked_for(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        runtime.step(frame_set(0, front=picture(RED)))
+        runtime.reset("new drive")
+        predictions = runtime.step(frame_set(1))
+    assert predictions.state.reset_reason == "new drive"
+    assert not predictions.road_layout.observed.any()
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(0, 70, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def digest(bundle, rig, threads):
+    sha256 = hashlib.sha256()
+    with Runtime(bundle, rig, threads=threads) as runtime:
+        for number in range(4):
+            images = {name: noise(10 * number + i) for i, name in enumerate(rig.names)}
+            runtime.step(frame_set(number, x_m=0.7 * number, **images)).digest_into(sha256)
+    return sha256.hexdigest()
+
+
+def test_any_number_of_threads_gives_the_same_bytes(bundle, rig):
+    assert digest(bundle, rig, 1) == digest(bundle, rig, 2) == digest(bundle, rig, 5)
+
+
+def test_predictions_outlive_the_next_step(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        first = runtime.step(frame_set(0, front=noise(1), rear=noise(2)))
+        before, after = hashlib.sha256(), hashlib.sha256()
+        first.digest_into(before)
+        runtime.step(frame_set(1, front=noise(3), rear=noise(4)))
+        first.digest_into(after)
+    assert before.hexdigest() == after.hexdigest()
+
+
+def test_closing_leaves_no_thread_and_ends_stepping(bundle, rig):
+    before = set(threading.enumerate())
+    with Runtime(bundle, rig, threads=3) as runtime:
+        runtime.step(frame_set(front=picture(RED), rear=picture(RED)))
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) == before
+    runtime.close()
+    with pytest.raises(InvalidArgument, match="this runtime is closed"):
+        runtime.step(frame_set())
+
+
+def test_threads_must_be_positive(bundle, rig):
+    with pytest.raises(InvalidArgument, match="threads must be at least 1, got 0"):
+        Runtime(bundle, rig, threads=0)
+
+
+def test_frames_of_other_cameras_are_ignored(bundle, rig):
+    with Runtime(bundle, rig.select(["rear"])) as runtime:
+        predictions = runtime.step(frame_set(front=picture(RED), rear=picture(RED)))
+    assert predictions.cameras == ("rear",)
+    assert predictions.camera_mask.tolist() == [True]
+
+
+def test_ages_are_those_of_the_frames(bundle, rig):
+    pose = Pose.identity()
+    frames = (Frame("rear", START_NS - 30_000_000, picture(RED), world_from_ego=pose),)
+    with Runtime(bundle, rig) as runtime:
+        predictions = runtime.step(FrameSet(START_NS, frames, pose))
+    assert predictions.camera_age_ns[1] == 30_000_000
+
+
+def test_provenance_says_what_made_it(bundle, rig):
+    with Runtime(bundle, rig, threads=1) as runtime:
+        provenance = runtime.step(frame_set()).provenance
+    assert provenance.bundle_name == "colours"
+    assert provenance.bundle_sha256 == hashlib.sha256((bundle.path / "bundle.toml").read_bytes()).hexdigest()
+    assert dict(provenance.providers)["memory"] == ("CPUExecutionProvider",)
+    assert provenance.threads == 1
+    assert "onnxruntime" in dict(provenance.versions)
+
+
+def test_sequence_counts_steps(bundle, rig):
+    with Runtime(bundle, rig) as runtime:
+        assert [runtime.step(frame_set(n)).sequence for n in range(3)] == [0, 1, 2]
