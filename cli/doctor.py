@@ -90,10 +90,8 @@ def _providers(problems: list[str]) -> dict[str, Any]:
 
 
 def _opencv(problems: list[str]) -> dict[str, Any]:
-    from ..runtime.images import require_opencv
-
     try:
-        cv2 = require_opencv()
+        from ..runtime.images import cv2
     except ImportError as error:
         problems.append(str(error))
         return {"loads": "no"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,16 +57,16 @@ def synth(
 
     The same arguments give the same file. Ctrl-C ends the drive early and leaves a valid file.
     """
-    from ..replay.recorder import record_drive
-    from ..replay.synthetic import SyntheticDrive
-    from . import EXIT_INTERRUPTED
-
     for option, number in (("--seconds", seconds), ("--rate", rate)):
         if not 0 < number < float("inf"):
             raise typer.BadParameter(f"must be above 0, got {number}", param_hint=option)
     width_height = _size(size)
     if out.exists() and not force:
         raise typer.BadParameter(f"{out} exists already; --force overwrites it", param_hint="OUT.mcap")
+    from ..replay.recorder import record_drive
+    from ..replay.synthetic import SyntheticDrive
+    from . import EXIT_INTERRUPTED
+
     written, interrupted = 0, False
 
     def count(sets: int) -> None:
@@ -131,7 +132,7 @@ def _survey(drive: Drive) -> dict[str, Any]:
                 "width": camera.intrinsics.width,
                 "height": camera.intrinsics.height,
                 "lens": camera.intrinsics.model.value,
-                "fov_deg": [round(angle, 1) for angle in camera.intrinsics.fov_deg],
+                "fov_deg": [None if math.isnan(angle) else round(angle, 1) for angle in camera.intrinsics.fov_deg],
                 "position_m": [round(float(value), 3) for value in camera.ego_from_camera.translation_m],
             }
             for camera in drive.rig
@@ -159,7 +160,7 @@ def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(console=Console(stderr=True), transient=True)
+    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def _print_info(summary: dict[str, Any]) -> None:
@@ -175,13 +176,13 @@ def _print_info(summary: dict[str, Any]) -> None:
     print(f"ground truth for {summary['sets_with_truth']} sets")
     table = Table("camera", "frames", "size", "lens", "field of view", "position x y z", box=None)
     for name, camera in summary["cameras"].items():
-        horizontal, vertical = camera["fov_deg"]
+        horizontal, vertical = ("?" if angle is None else f"{angle:.0f}" for angle in camera["fov_deg"])
         table.add_row(
             name,
             str(camera["frames"]),
             f"{camera['width']}x{camera['height']}",
             camera["lens"],
-            f"{horizontal:.0f} x {vertical:.0f} deg",
+            f"{horizontal} x {vertical} deg",
             " ".join(f"{value:.2f}" for value in camera["position_m"]) + " m",
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)

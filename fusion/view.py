@@ -329,12 +329,13 @@ class ViewBuilder:
 
         For each active camera let D be the rigid motion, in the points' frame, from the pose that the matrix was built
         for to the pose given, e(p) = D p - p the displacement of a point, c the camera's centre and h its height above
-        the ground (z = 0). A pixel that was meant for p now looks at D p; its ray meets the ground
-        `e_z * (horizontal distance of p from c) / h` further out. Hence the bound
+        the ground (z = 0). A pixel that was meant for p on the ground now looks at q = p + e; its ray meets the ground
+        at `q_xy + (q_xy - c_xy) * e_z / (h - e_z)`. Hence, with a = max |e_xy|, b = max |e_z|, r = max |p_xy - c_xy|,
+        the bound
 
-            max |e_xy(p)| + max |e_z(p)| * max |p_xy - c_xy| / h
+            a + (r + a) * b / (h - b), infinity when b >= h.
 
-        Each factor is a convex function of p, so each maximum over the box around all points is one of its 8 corners.
+        Each maximum is of a convex function over the box around all points, so it lies at one of the 8 corners.
         """
         if self._built is None:
             return float("inf")
@@ -450,8 +451,11 @@ def _ground_displacement(
     upwards = float(np.abs(moved[:, 2]).max())
     if upwards < 1e-9:
         return sideways
+    clearance = float(centre[2]) - upwards
+    if clearance <= 0:
+        return float("inf")
     reach = float(np.hypot(corners[:, 0] - centre[0], corners[:, 1] - centre[1]).max())
-    return sideways + upwards * reach / max(float(centre[2]), 1e-9)
+    return sideways + (reach + sideways) * upwards / clearance
 
 
 def _corners(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,8 +1,7 @@
 """Views of a synthetic world through any lens, with per-pixel labels.
 
 The ground is sampled from its rasters, at the level whose pixels are as large as the view's; things are painted from the
-farthest to the nearest, in an order found from lines that separate their footprints (so that a long house beside a car
-is no trouble), with the polygon in front of each pixel kept for labels and visibility.
+farthest to the nearest, and the polygon in front of each pixel is kept for labels and visibility.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fusion.lens import Intrinsics, LensModel
+from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera
-from .daylight import PANORAMA_SHAPE, SINE_RANGE
-from .ground import HALF_EXTENT_M, LEVELS, LOOK_M, TRUTH_M
-from .painter import painting_order, project_outlines
+from .backdrop import Backdrop, Rays
+from .bodies import CORNERS
+from .painter import clip_all, paint, painting_order, project_outlines
 from .scenery import Bodies
 from .world import World
 
@@ -28,11 +27,10 @@ Float32 = NDArray[np.float32]
 CLASSES: Final = ("other", "drivable", "lane_marking", "road_edge", "obstacle")
 """Names of the image labels, by number."""
 
-_FAR_M: Final = 9.0
-"""Ground beyond this is sampled :data:`_TAPS` times per pixel row: pixels cover much more along than across the view."""
+OBSTACLE: Final = CLASSES.index("obstacle")
 
-_TAPS: Final = 3
 _REACH_M: Final = 190.0
+_SMALLEST_PX: Final = 1.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,13 +50,16 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rays:
-    """Unit rays of a lens in the camera frame, float32 [..., 3]: one per pixel, and several per row for far ground."""
+class _Faces:
+    """Polygons that made it into a view, in painting order; the plane of each is `normals @ x = offsets` in the camera frame."""
 
-    pixels: Float32
-    taps: Float32
-    outside: NDArray[np.bool_] | None
-    """Pixels that no direction maps to."""
+    outlines: Float32
+    bgr: Float32
+    detail: NDArray[np.bool_]
+    normals: Float32
+    offsets: Float32
+    span_m: Float32
+    things: NDArray[np.int32]
 
 
 class Renderer:
@@ -72,10 +73,9 @@ class Renderer:
 
     def __init__(self, world: World, *, effects: bool = True) -> None:
         self.world = world
-        self.effects = effects
-        self._rays: dict[Intrinsics, _Rays] = {}
-        self._vignettes: dict[tuple[str, Intrinsics], NDArray[np.uint8]] = {}
-        self._noise: NDArray[np.uint8] | None = None
+        self._backdrop = Backdrop(world.ground, world.light)
+        self._exposure = Exposure(world.seed) if effects else None
+        self._rays: dict[Intrinsics, Rays] = {}
 
     def render(self, camera: Camera, world_from_ego: Pose, timestamp_ns: int, labels: bool = False) -> View:
         """Draw what a camera sees.
@@ -88,18 +88,177 @@ class Renderer:
         labels : also give classes, depth and things
         """
         lens = camera.intrinsics
-        rays = self._rays_of(lens)
-        world_from_camera = (world_from_ego @ camera.ego_from_camera).matrix
-        placed = self.world.bodies_at(timestamp_ns)
+        if lens not in self._rays:
+            self._rays[lens] = Rays.of(lens)
+        rays = self._rays[lens]
+        pose = (world_from_ego @ camera.ego_from_camera).matrix
         image = np.empty((lens.height, lens.width, 3), np.uint8)
-        background = self._background(image, rays, world_from_camera, labels)
-        self._cast_shadows(image, lens, world_from_camera, placed[1])
+        distance = self._backdrop.draw(image, rays, lens, pose)
+        moving = self.world.moving_bodies(timestamp_ns)
+        self._cast_shadows(image, lens, pose, moving)
         front = np.zeros((lens.height, lens.width), np.int32) if labels else None
-        faces = [self._paint_bodies(image, front, lens, world_from_camera, placed)]
+        faces = self._faces(lens, pose, (self.world.standing, moving))
+        paint(image, front, faces.outlines, faces.bgr, faces.detail)
         if rays.outside is not None:
             image[rays.outside] = 0
-        if self.effects:
-            image = self._expose(image, camera, timestamp_ns)
-        if front is None or background is None:
-            return View(image)
-        return self._label(image, front, faces[0], rays, world_from_camera, background)
+        if self._exposure is not None:
+            image = self._exposure.apply(image, camera, timestamp_ns)
+        return View(image) if front is None else self._label(image, front, faces, rays, pose, distance)
+
+    def _faces(self, lens: Intrinsics, pose: NDArray[np.float64], groups: tuple[Bodies, ...]) -> _Faces:
+        """Polygons of all bodies in sight, projected, in painting order."""
+        origin, rotation = pose[:3, 3].astype(np.float32), pose[:3, :3].astype(np.float32)
+        chosen = [(bodies, _in_sight(bodies, lens, pose)) for bodies in groups]
+        order = painting_order(np.concatenate([bodies.footprints[seen] for bodies, seen in chosen]), origin[:2])
+        picks = [_polygons_of(bodies, seen) for bodies, seen in chosen]
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        first_rank = np.concatenate(([0], np.cumsum([len(seen) for _, seen in chosen])))
+        ranks = np.concatenate([rank[first_rank[i] + member] for i, (_, member) in enumerate(picks)])
+        polygons = np.concatenate([bodies.polygons[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        normals = np.concatenate([bodies.normals[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        bgr = np.concatenate([bodies.bgr[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        detail = np.concatenate([bodies.detail[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        things = np.concatenate(
+            [bodies.things[seen][member] for (bodies, seen), (_, member) in zip(chosen, picks, strict=True)]
+        )
+        relative = polygons - origin
+        facing = np.einsum("ij,ij->i", relative[:, 0], normals) < 0
+        small = detail & (lens.fx * 0.5 < _SMALLEST_PX * np.abs(relative[:, 0]).max(axis=1))
+        keep = np.flatnonzero(facing & ~small)
+        keep = keep[np.argsort(ranks[keep], kind="stable")]
+        in_camera = relative[keep] @ rotation
+        clipped, kept = clip_all(in_camera, CORNERS + 1)
+        keep, clipped, in_camera = keep[kept], clipped[kept], in_camera[kept]
+        outlines = project_outlines(clipped, lens)
+        low, high = outlines.min(axis=1), outlines.max(axis=1)
+        inside = (high > -1).all(axis=1) & (low < (lens.width, lens.height)).all(axis=1)
+        inside &= (high - low).max(axis=1) > 0.4
+        keep, clipped, in_camera = keep[inside], clipped[inside], in_camera[inside]
+        span = np.linalg.norm(clipped, axis=2)
+        camera_normals = normals[keep] @ rotation
+        return _Faces(
+            outlines[inside],
+            self._hazed(bgr[keep], span.mean(axis=1)),
+            detail[keep],
+            camera_normals,
+            np.einsum("ij,ij->i", in_camera[:, 0], camera_normals),
+            np.stack((span.min(axis=1), span.max(axis=1)), axis=-1),
+            things[keep],
+        )
+
+    def _hazed(self, bgr: Float32, distance: Float32) -> Float32:
+        clear = np.exp(-distance / self.world.light.haze_m)[:, None]
+        return np.asarray(bgr * clear + self.world.light.haze_bgr * (1 - clear), np.float32)
+
+    def _cast_shadows(self, image: NDArray[np.uint8], lens: Intrinsics, pose: NDArray[np.float64], moving: Bodies) -> None:
+        """Dark ground beneath moving things; standing things have their shadows in the ground's raster."""
+        near = np.flatnonzero(np.linalg.norm(moving.centres - pose[:2, 3], axis=1) < 70)
+        if not len(near):
+            return
+        corners = moving.footprints[near]
+        middle = corners.mean(axis=1, keepdims=True)
+        tint = np.zeros(image.shape[:2], np.uint8)
+        for grow, dark in ((0.3, 70), (0.0, 110), (-0.25, 140)):
+            wide = corners + grow * np.sign(corners - middle)
+            on_ground = np.concatenate((wide, np.zeros((*wide.shape[:2], 1), np.float32)), axis=2)
+            relative = ((on_ground - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32)
+            clipped, kept = clip_all(relative, CORNERS + 1)
+            outlines = np.round(project_outlines(clipped[kept], lens) * 16).astype(np.int32)
+            for outline in outlines:
+                cv2.fillPoly(tint, [outline], dark, cv2.LINE_AA, 4)
+        rows = np.flatnonzero(tint.any(axis=1))
+        if len(rows):
+            part = np.s_[int(rows[0]) : int(rows[-1]) + 1]
+            light = 255 - tint[part]
+            image[part] = cv2.multiply(image[part], cv2.merge((light, light, light)), scale=1 / 255)
+
+    def _label(
+        self,
+        image: NDArray[np.uint8],
+        front: NDArray[np.int32],
+        faces: _Faces,
+        rays: Rays,
+        pose: NDArray[np.float64],
+        distance: Float32,
+    ) -> View:
+        rotation, origin = pose[:3, :3].T.astype(np.float32), pose[:3, 3].astype(np.float32)
+        classes = self._backdrop.classes(rays.pixels @ rotation, distance, origin)
+        depth = distance * rays.pixels[..., 2]
+        things = np.zeros(front.shape, np.int32)
+        mask = front > 0
+        face = front[mask] - 1
+        ray = rays.pixels[mask]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = faces.offsets[face] / np.einsum("ij,ij->i", ray, faces.normals[face])
+        low, high = faces.span_m[face].T
+        along = np.clip(np.where(np.isfinite(along), along, high), low, high)  # border pixels may miss their polygon
+        depth[mask] = along * ray[:, 2]
+        things[mask] = faces.things[face]
+        classes[mask] = OBSTACLE
+        if rays.outside is not None:
+            classes[rays.outside], depth[rays.outside] = 0, np.inf
+        return View(image, classes, depth, things)
+
+
+def _in_sight(bodies: Bodies, lens: Intrinsics, pose: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Bodies that may be in the image and are large enough to be seen there."""
+    apart = bodies.centres - pose[:2, 3].astype(np.float32)
+    distance = np.linalg.norm(apart, axis=1)
+    axis = pose[:2, 2]
+    bearing = np.arctan2(axis[0] * apart[:, 1] - axis[1] * apart[:, 0], apart @ axis.astype(np.float32))
+    half_fov = np.radians(_half_fov_deg(lens)) + 0.03
+    margin = np.arcsin(np.minimum(bodies.radii / np.maximum(distance, 1e-3), 1.0))
+    seen = (np.abs(bearing) < half_fov + margin) | (distance < bodies.radii + 0.5)
+    seen &= (distance < _REACH_M) & (np.maximum(bodies.radii, 0.6) * lens.fx > _SMALLEST_PX * distance)
+    return np.flatnonzero(seen)
+
+
+_FOV: dict[Intrinsics, float] = {}
+
+
+def _half_fov_deg(lens: Intrinsics) -> float:
+    if lens not in _FOV:
+        _FOV[lens] = 0.5 * max(lens.fov_deg) * 1.08
+    return _FOV[lens]
+
+
+def _polygons_of(bodies: Bodies, seen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Polygons of chosen bodies, and for each which of the chosen bodies it belongs to."""
+    counts = bodies.first[seen + 1] - bodies.first[seen]
+    member = np.repeat(np.arange(len(seen)), counts)
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) - before[member] + bodies.first[seen][member], member
+
+
+class Exposure:
+    """What a real camera adds to a picture: gain, colour cast, vignetting and noise, different for each camera."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._tables: dict[tuple[str, Intrinsics], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
+
+    def apply(self, image: NDArray[np.uint8], camera: Camera, timestamp_ns: int) -> NDArray[np.uint8]:
+        """The picture as this camera would have given it at this time."""
+        key = (camera.name, camera.intrinsics)
+        if key not in self._tables:
+            self._tables[key] = self._make(camera)
+        vignette, noise = self._tables[key]
+        bright = cv2.multiply(image, vignette, scale=1 / 160)
+        shift = (timestamp_ns // 1000) * 2654435761 % (1 << 32)
+        row, column = int(shift % 61), int(shift // 61 % 67)
+        height, width = image.shape[:2]
+        grain = noise[row : row + height, column : column + width]
+        return cv2.addWeighted(bright, 1.0, grain, 1.0, -128.0)
+
+    def _make(self, camera: Camera) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        lens = camera.intrinsics
+        rng = np.random.default_rng([self._seed, *camera.name.encode()])
+        v, u = np.mgrid[0 : lens.height, 0 : lens.width]
+        radius = np.hypot((u - lens.cx) / lens.width, (v - lens.cy) / lens.height)
+        fall = 1 - rng.uniform(0.15, 0.5) * radius**2
+        gains = rng.uniform(0.86, 1.1) * rng.uniform(0.97, 1.03, 3)
+        vignette = np.clip(160 * fall[..., None] * gains, 0, 255).astype(np.uint8)
+        sigma = rng.uniform(1.2, 3.5)
+        noise = rng.normal(128, sigma, (lens.height + 61, lens.width + 67, 3)).round().astype(np.uint8)
+        return vignette, noise

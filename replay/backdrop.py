@@ -1,0 +1,167 @@
+"""Ground and sky of a view: every pixel's ray meets one or the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fusion.lens import Intrinsics
+from .daylight import PANORAMA_SHAPE, SINE_RANGE, Daylight
+from .ground import HALF_EXTENT_M, LEVELS, LOOK_M, TRUTH_M, Ground, noise_tile
+
+Float32 = NDArray[np.float32]
+
+TAPS: Final = 3
+"""Samples per pixel row for ground beyond :data:`_FAR_M`: its pixels cover much more along than across the view."""
+
+_FAR_M: Final = 9.0
+_GRAIN_M: Final = 0.012
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rays:
+    """Unit rays of a lens in the camera frame.
+
+    pixels : float32 [h, w, 3]
+    taps : float32 [h * TAPS, w, 3], rays of the sub-rows
+    outside : bool [h, w] or None, pixels that no direction maps to
+    """
+
+    pixels: Float32
+    taps: Float32
+    outside: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, lens: Intrinsics) -> Rays:
+        """Rays of every pixel of a lens."""
+        v, u = np.mgrid[0 : lens.height, 0 : lens.width].astype(np.float64)
+        pixels, valid = lens.unproject(np.stack((u, v), axis=-1))
+        v, u = np.mgrid[0 : lens.height * TAPS, 0 : lens.width].astype(np.float64)
+        taps, _ = lens.unproject(np.stack((u, (v + 0.5) / TAPS - 0.5), axis=-1))
+        upwards = np.array([0.0, -1.0, 0.0])
+        pixels = np.where(np.isnan(pixels), upwards, pixels).astype(np.float32)
+        taps = np.where(np.isnan(taps), upwards, taps).astype(np.float32)
+        return cls(pixels, taps, None if valid.all() else ~valid)
+
+
+class Backdrop:
+    """Draws ground and sky."""
+
+    def __init__(self, ground: Ground, light: Daylight) -> None:
+        self._ground = ground
+        self._light = light
+        grain = noise_tile(np.random.default_rng(0), 512, ((0, 5.0), (0.8, 7.0), (3.0, 5.0)))
+        self._grain = np.clip(128 * (1 + grain / 100), 0, 255).astype(np.uint8)
+        level = np.arange(LEVELS)
+        size = ground.atlas.shape[0] >> level
+        self._scale = (1 / (LOOK_M * 2.0**level)).astype(np.float32)
+        self._corner = ground.corners.astype(np.float32)
+        self._limit = (size - 1).astype(np.float32)
+
+    def draw(self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]) -> Float32:
+        """Fill an image [h, w, 3]; returns the distance to the ground along each ray, float32 [h, w], inf for the sky."""
+        rotation = world_from_camera[:3, :3].T.astype(np.float32)
+        origin = world_from_camera[:3, 3].astype(np.float32)
+        directions = rays.pixels @ rotation
+        down = directions[..., 2]
+        sky = down > -1e-3
+        with np.errstate(divide="ignore"):
+            distance = np.where(sky, np.float32(np.inf), -origin[2] / down)
+        rows_with_sky = np.flatnonzero(sky.any(axis=1))
+        rows_with_ground = np.flatnonzero(~sky.all(axis=1))
+        last_sky = int(rows_with_sky[-1]) + 1 if len(rows_with_sky) else 0
+        first_ground = int(rows_with_ground[0]) if len(rows_with_ground) else len(image)
+        if last_sky:
+            self._draw_sky(image[:last_sky], directions[:last_sky])
+        if first_ground < len(image):
+            below = np.s_[first_ground:]
+            ground = self._draw_ground(
+                directions[below], rays.taps[first_ground * TAPS :], rotation, distance[below], lens, origin
+            )
+            if last_sky > first_ground:
+                mixed = np.s_[: last_sky - first_ground]
+                np.copyto(ground[mixed], image[first_ground:last_sky], where=sky[first_ground:last_sky, :, None])
+            image[below] = ground
+        return distance
+
+    def _draw_sky(self, image: NDArray[np.uint8], directions: Float32) -> None:
+        rows, columns = PANORAMA_SHAPE
+        bearing = np.arctan2(directions[..., 1], directions[..., 0])
+        map_x = (bearing + np.float32(np.pi)) * np.float32(columns / (2 * np.pi)) - np.float32(0.5)
+        map_y = (np.float32(SINE_RANGE[1]) - directions[..., 2]) * np.float32((rows - 1) / (SINE_RANGE[1] - SINE_RANGE[0]))
+        np.clip(map_y, 0, rows - 1.001, out=map_y)
+        cv2.remap(self._light.panorama, map_x, map_y, cv2.INTER_LINEAR, image, cv2.BORDER_WRAP)
+
+    def _draw_ground(
+        self,
+        directions: Float32,
+        taps: Float32,
+        rotation: Float32,
+        distance: Float32,
+        lens: Intrinsics,
+        origin: Float32,
+    ) -> NDArray[np.uint8]:
+        rows, columns = distance.shape
+        far = np.flatnonzero(distance.max(axis=1) > _FAR_M)
+        near_row = int(far[-1]) + 1 if len(far) else 0
+        ground = np.empty((rows, columns, 3), np.uint8)
+        if near_row:
+            fine = self._sample(taps[: near_row * TAPS] @ rotation, lens, origin, TAPS)
+            ground[:near_row] = cv2.resize(fine, (columns, near_row), interpolation=cv2.INTER_AREA)
+        if near_row < rows:
+            ground[near_row:] = self._sample(directions[near_row:], lens, origin, 1)
+        self._roughen(ground, directions, distance, lens, origin)
+        clear = np.exp(distance * np.float32(-1 / self._light.haze_m))
+        hazy = np.empty_like(ground)
+        hazy[:] = self._light.haze_bgr.astype(np.uint8)
+        return cv2.blendLinear(ground, hazy, clear, 1 - clear)
+
+    def _sample(self, directions: Float32, lens: Intrinsics, origin: Float32, taps: int) -> NDArray[np.uint8]:
+        """Look of the ground along rays, from the atlas level that fits the size of a sample on the ground."""
+        distance = -origin[2] / np.minimum(directions[..., 2], np.float32(-1e-3))
+        pixel_m = LOOK_M * 2.0 ** (np.arange(1, LEVELS) - 0.5)
+        # a sample is distance / fx wide and distance^2 / (height * fy * taps) long; its half length may blur
+        across = lens.fx * pixel_m
+        along = np.sqrt(2 * pixel_m * float(origin[2]) * lens.fy * taps)
+        level = np.zeros(distance.shape, np.uint8)
+        for threshold in np.minimum(across, along):
+            level += distance > np.float32(threshold)
+        scale, limit = self._scale[level], self._limit[level]
+        maps = []
+        for axis in (0, 1):
+            position = (origin[axis] + distance * directions[..., axis] + np.float32(HALF_EXTENT_M)) * scale
+            position -= np.float32(0.5)
+            np.clip(position, 0, limit, out=position)
+            position += self._corner[level, axis]
+            maps.append(position)
+        return cv2.remap(self._ground.atlas, maps[0], maps[1], cv2.INTER_LINEAR)
+
+    def _roughen(
+        self, ground: NDArray[np.uint8], directions: Float32, distance: Float32, lens: Intrinsics, origin: Float32
+    ) -> None:
+        """Grain of the surface where the view resolves more than the rasters hold."""
+        reach = min(_GRAIN_M * 1.5 * lens.fx, 14.0)
+        rows = np.flatnonzero(distance.min(axis=1) < reach)
+        if not len(rows):
+            return
+        part = np.s_[int(rows[0]) :]
+        scale = np.float32(1 / _GRAIN_M)
+        maps = [(origin[axis] + distance[part] * directions[part][..., axis]) * scale for axis in (0, 1)]
+        for coordinates in maps:
+            np.clip(coordinates, -30000, 30000, out=coordinates)
+        grain = cv2.remap(self._grain, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        ground[part] = cv2.multiply(ground[part], cv2.merge((grain, grain, grain)), scale=1 / 128)
+
+    def classes(self, directions: Float32, distance: Float32, origin: Float32) -> NDArray[np.uint8]:
+        """Image label of the ground along each ray, uint8; 0 for the sky."""
+        raster = self._ground.classes
+        reach = np.where(np.isfinite(distance), distance, np.float32(1e6))
+        cells = []
+        for axis in (0, 1):
+            position = (origin[axis] + reach * directions[..., axis] + np.float32(HALF_EXTENT_M)) * np.float32(1 / TRUTH_M)
+            cells.append(np.clip(position, 0, raster.shape[0] - 1).astype(np.int32))
+        return raster[cells[1], cells[0]]

@@ -1,0 +1,115 @@
+"""A synthetic town: streets, what stands beside them, who drives there, the light of the day, and the exact truth."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fusion.grid import BevGrid
+from ..fusion.pose import Pose
+from .daylight import make_daylight
+from .ground import (
+    CROSSWALK,
+    DIVIDER,
+    DRIVABLE,
+    EDGE,
+    HALF_EXTENT_M,
+    INTERSECTION,
+    TRUTH_M,
+    draw_layout,
+    fill,
+    make_ground,
+)
+from .markings import MarkingStyle, make_markings
+from .roads import make_network
+from .scenery import Bodies, ModelSet, furnish, shadow_outlines
+from .traffic import Traffic
+
+START_NS: Final = 1_700_000_000_000_000_000
+"""When the town's clock starts, nanoseconds since the epoch."""
+
+_BITS: Final = {
+    "drivable": DRIVABLE,
+    "lane_divider": DIVIDER,
+    "road_edge": EDGE,
+    "crosswalk": CROSSWALK,
+    "intersection": INTERSECTION,
+}
+
+
+class World:
+    """A town made from a seed.
+
+    Parameters
+    ----------
+    seed : equal seeds give equal towns
+    seconds : how long traffic is simulated, from :data:`START_NS`; what happens does not depend on it
+
+    Attributes
+    ----------
+    network : streets and intersections
+    ground : rasters of the look and of the truth
+    light : sun, sky and haze
+    standing : houses, trees, parked cars and all else that does not move
+    traffic : where moving cars and the ego are over time
+    """
+
+    def __init__(self, seed: int, seconds: float = 30.0) -> None:
+        self.seed = seed
+        streams = [np.random.default_rng([seed, part]) for part in range(6)]
+        self.network = make_network(streams[0], HALF_EXTENT_M)
+        markings = make_markings(self.network, MarkingStyle.draw(streams[1]))
+        self.light = make_daylight(streams[2])
+        layout = draw_layout(self.network, markings)
+        scenery = furnish(streams[3], self.network, layout[0], (layout[2] > -2.45).astype(np.uint8))
+        self.standing = ModelSet(scenery.things).place(np.array(scenery.poses).reshape(-1, 3), self.light)
+        shadows = shadow_outlines(self.standing, self.light)
+        self.ground = make_ground(streams[4], self.network, markings, layout, shadows, self.light)
+        self._occupied = np.zeros(self.ground.layers.shape, np.int32)
+        for footprint, thing in zip(self.standing.footprints, self.standing.things, strict=True):
+            fill(self._occupied, [footprint.astype(np.float64)], int(thing), TRUTH_M)
+        self.traffic = Traffic(streams[5], self.network, seconds)
+        self._movers = ModelSet(self.traffic.models, first_thing=len(scenery.things) + 1)
+
+    def moving_bodies(self, timestamp_ns: int) -> Bodies:
+        """Cars and trucks that drive, where they are at a time."""
+        return self._movers.place(self.traffic.poses((timestamp_ns - START_NS) * 1e-9), self.light)
+
+    def ego_pose(self, timestamp_ns: int) -> Pose:
+        """`world_from_ego` at a time."""
+        return Pose.planar(*self.traffic.ego((timestamp_ns - START_NS) * 1e-9))
+
+    def truth(self, grid: BevGrid, world_from_ego: Pose, timestamp_ns: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
+        """Ground truth on a grid around the ego, without visibility.
+
+        Returns
+        -------
+        layers : name -> uint8 [nx, ny]; `direction_rad` float32 in the ego frame
+        things : int32 [nx, ny], number of the thing that stands in the cell, 0 for none
+        """
+        centres = grid.centres()
+        points = world_from_ego.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))[..., :2]
+        cells = np.floor((points + HALF_EXTENT_M) / TRUTH_M).astype(np.int64)
+        inside = ((cells >= 0) & (cells < self.ground.layers.shape[0])).all(axis=-1)
+        column, row = np.where(inside[..., None], cells, 0).transpose(2, 0, 1)
+        bits = np.where(inside, self.ground.layers[row, column], 0)
+        layers: dict[str, Any] = {name: ((bits & bit) > 0).astype(np.uint8) for name, bit in _BITS.items()}
+        direction = np.where(inside, self.ground.direction_rad[row, column], np.nan) - world_from_ego.yaw_rad
+        layers["direction_rad"] = ((direction + np.pi / 2) % np.pi - np.pi / 2).astype(np.float32)
+        things = np.where(inside, self._occupied[row, column], 0)
+        moving = self.moving_bodies(timestamp_ns)
+        for footprint, thing in zip(moving.footprints, moving.things, strict=True):
+            things[_within(points, footprint.astype(np.float64))] = thing
+        layers["occupancy"] = (things > 0).astype(np.uint8)
+        return layers, things
+
+
+def _within(points: NDArray[np.float64], outline: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points [..., 2] lie in a convex counter-clockwise outline."""
+    edges = np.roll(outline, -1, axis=0) - outline
+    inside = np.ones(points.shape[:-1], np.bool_)
+    for corner, edge in zip(outline, edges, strict=True):
+        inside &= edge[0] * (points[..., 1] - corner[1]) - edge[1] * (points[..., 0] - corner[0]) >= 0
+    return inside

@@ -1,0 +1,237 @@
+"""Tiny networks, bundles and rigs: small enough to compute by hand, complete enough to use every part."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from octobev.fusion.lens import Intrinsics
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig
+from onnx import TensorProto, helper, numpy_helper
+
+WIDTH, HEIGHT, STRIDE = 32, 16, 4
+"""Size of the tiny HydraNet's image, and what it is divided by."""
+
+NX, NY = 8, 6
+"""Cells of the tiny bundle's grid."""
+
+MANIFEST = """\
+schema = 1
+name = "tiny"
+version = "1.0"
+description = "A bundle for tests"
+license = "MIT"
+
+[grid]
+x_min_m = 0.0
+x_max_m = 8.0
+y_min_m = -3.0
+y_max_m = 3.0
+resolution_m = 1.0
+
+[networks.hydranet]
+kind = "camera"
+file = "hydra.onnx"
+sha256 = "{sha256 of hydra.onnx}"
+cameras = ["*"]
+
+[networks.hydranet.input]
+tensor = "image"
+width = 32
+height = 16
+dtype = "float32"
+layout = "nchw"
+colour = "rgb"
+scale = 0.00392156862745098
+
+[networks.hydranet.outputs.features]
+tensor = "features"
+kind = "features"
+stride = 4
+
+[networks.hydranet.outputs.segmentation]
+tensor = "logits"
+kind = "segmentation"
+stride = 4
+classes = ["road", "line", "obstacle"]
+activation = "softmax"
+
+[networks.hydranet.outputs.depth]
+tensor = "log_depth"
+kind = "depth"
+stride = 4
+activation = "exp"
+
+[networks.hydranet.outputs.bright]
+tensor = "bright"
+kind = "raw"
+
+[networks.topdown]
+kind = "topdown"
+file = "topdown.onnx"
+sha256 = "{sha256 of topdown.onnx}"
+cameras = ["*"]
+
+[[networks.topdown.lifts]]
+tensor = "lifted"
+source = "features"
+heights_m = [0.0, 1.0]
+
+[[networks.topdown.states]]
+input = "state"
+output = "state_out"
+
+[networks.topdown.outputs.layout]
+tensor = "layout"
+kind = "road_layout"
+classes = ["drivable", "edge"]
+activation = "sigmoid"
+
+[castouts.road_layout]
+kind = "road_layout"
+source = "segmentation"
+classes = { drivable = ["road", "line"], divider = ["line"] }
+blocked_by = ["obstacle"]
+prior = { divider = 0.02 }
+
+[castouts.occupancy]
+kind = "occupancy"
+source = "segmentation"
+depth = "depth"
+occupied_by = ["obstacle"]
+"""
+
+
+def _model(nodes: list[onnx.NodeProto], inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> bytes:
+    graph = helper.make_graph(
+        nodes, "tiny", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _hydra_model(batch: int | str = 1, *, with_nan: bool = False, channels_last: bool = False) -> bytes:
+    """Average of 4 x 4 pixels, and heads on it: each is one 1x1 convolution, so node counts tell which of them ran.
+
+    features [B, 2, 4, 8]: red, green; logits [B, 3, 4, 8]: 10 * colour; log_depth [B, 1, 4, 8]: mean of the colours;
+    bright int64 [4, n]: where 1.0 * colour is above 0.5 (not fixed in size). `with_nan`: the logarithm of log_depth - 0.5
+    in place of log_depth. `channels_last`: features and logits as [B * 32, C] and [B, 4, 8, C].
+    """
+    h, w = HEIGHT // STRIDE, WIDTH // STRIDE
+    weights = {
+        "w_features": np.eye(3, dtype=np.float32)[:2],
+        "w_logits": 10 * np.eye(3, dtype=np.float32),
+        "w_depth": np.full((1, 3), 1 / 3, dtype=np.float32),
+        "w_bright": np.eye(3, dtype=np.float32),
+    }
+    constants = {name: value[..., np.newaxis, np.newaxis] for name, value in weights.items()}
+    constants["half"] = np.array(0.5, dtype=np.float32)
+    features, logits = ("f", "l") if channels_last else ("features", "logits")
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["trunk"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["trunk", "w_features"], [features]),
+        helper.make_node("Conv", ["trunk", "w_logits"], [logits]),
+        helper.make_node("Conv", ["trunk", "w_depth"], ["d" if with_nan else "log_depth"]),
+        helper.make_node("Conv", ["trunk", "w_bright"], ["b"]),
+        helper.make_node("Greater", ["b", "half"], ["above"]),
+        helper.make_node("NonZero", ["above"], ["bright"]),
+    ]
+    shapes: dict[str, list[int | str]] = {
+        "features": [batch, 2, h, w],
+        "logits": [batch, 3, h, w],
+        "log_depth": [batch, 1, h, w],
+    }
+    if with_nan:
+        nodes += [helper.make_node("Sub", ["d", "half"], ["m"]), helper.make_node("Log", ["m"], ["log_depth"])]
+    if channels_last:
+        constants["rows"] = np.array([-1, 2])
+        nodes += [
+            helper.make_node("Transpose", ["f"], ["ft"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", ["ft", "rows"], ["features"]),
+            helper.make_node("Transpose", ["l"], ["logits"], perm=[0, 2, 3, 1]),
+        ]
+        shapes["features"] = [batch * h * w if isinstance(batch, int) else "pixels", 2]
+        shapes["logits"] = [batch, h, w, 3]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    outputs.append(helper.make_tensor_value_info("bright", TensorProto.INT64, [4, "n"]))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, HEIGHT, WIDTH])
+    return _model(nodes, [image], outputs, constants)
+
+
+def _topdown_model() -> bytes:
+    """Recurrent: state_out = state + mean of the lifted planes; layout = (state_out, -state_out)."""
+    nodes = [
+        helper.make_node("ReduceMean", ["lifted"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["state", "mean"], ["state_out"]),
+        helper.make_node("Neg", ["state_out"], ["negative"]),
+        helper.make_node("Concat", ["state_out", "negative"], ["layout"], axis=1),
+    ]
+    return _model(
+        nodes,
+        [
+            helper.make_tensor_value_info("lifted", TensorProto.FLOAT, [1, 4, NX, NY]),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, 1, NX, NY]),
+        ],
+        [
+            helper.make_tensor_value_info("layout", TensorProto.FLOAT, [1, 2, NX, NY]),
+            helper.make_tensor_value_info("state_out", TensorProto.FLOAT, [1, 1, NX, NY]),
+        ],
+        {},
+    )
+
+
+@pytest.fixture
+def hydra_model() -> Callable[..., bytes]:
+    """Make the tiny HydraNet."""
+    return _hydra_model
+
+
+@pytest.fixture
+def topdown_model() -> Callable[[], bytes]:
+    """Make the tiny top-down network."""
+    return _topdown_model
+
+
+@pytest.fixture
+def manifest_text() -> str:
+    """Give the manifest of the tiny bundle; `{sha256 of FILE}` stands for the hash of a file."""
+    return MANIFEST
+
+
+@pytest.fixture
+def write_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Write a bundle directory: a manifest (the tiny one) and models by file name (the tiny ones)."""
+
+    def write(manifest: str = MANIFEST, models: dict[str, bytes] | None = None, name: str = "bundle") -> Path:
+        files = {"hydra.onnx": _hydra_model(), "topdown.onnx": _topdown_model()} | (models or {})
+        directory = tmp_path / name
+        directory.mkdir()
+        for file, content in files.items():
+            (directory / file).write_bytes(content)
+
+        def digest(match: re.Match[str]) -> str:
+            return hashlib.sha256(files[match[1]]).hexdigest()
+
+        (directory / "bundle.toml").write_text(re.sub(r"\{sha256 of ([^}]+)\}", digest, manifest), encoding="utf-8")
+        return directory
+
+    return write
+
+
+@pytest.fixture
+def make_rig() -> Callable[..., Rig]:
+    """Make a rig of level cameras 1.5 m above the ground that look ahead, all in one place."""
+
+    def make(*names: str, width: int = WIDTH, height: int = HEIGHT) -> Rig:
+        lens = Intrinsics(width, height, width / 2, width / 2, (width - 1) / 2, (height - 1) / 2)
+        mounting = Pose(np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]]))
+        return Rig(tuple(Camera(name, lens, mounting) for name in names or ("front",)), "made")
+
+    return make
