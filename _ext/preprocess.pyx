@@ -1,74 +1,256 @@
 # cython: language_level=3, wraparound=False, cdivision=True, embedsignature=True
-"""Decoded images into network inputs."""
+"""Decoded images into network inputs: crop, resize or remap, colour order, normalisation and layout in one pass.
 
+Images are uint8 [height, width, 3] or [height, width] (one channel, which stands for all), any strides. Outputs are
+[channels, height, width] ("nchw") or [height, width, channels] ("nhwc"), C-contiguous: float32 holds
+`value * scale[c] + offset[c]` with c in the order of the output, uint8 the value rounded to nearest.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, malloc
+
+import math
 
 import numpy as np
 
-from .border import require, require_threads
+from .border import require, require_apart, require_threads
+
+ctypedef float float32_t
+
+cdef extern from "preprocess.h" nogil:
+    ctypedef struct Image:
+        const uint8_t* data
+        ptrdiff_t height, width
+        ptrdiff_t row_stride, pixel_stride, channel_stride
+
+    ctypedef struct Output:
+        void* data
+        ptrdiff_t height, width, channels
+        int is_float, is_planar
+        int order[3]
+        float scale[3]
+        float offset[3]
+        float fill[3]
+
+    ctypedef struct Resize:
+        Image image
+        Output out
+        int by_area, is_packed
+        double left, top, crop_width, crop_height
+        ptrdiff_t inset_x, inset_y, inset_width, inset_height
+        ptrdiff_t first, count
+        ptrdiff_t scratch_bytes
+        uint8_t* scratch
+
+    ctypedef struct Remap:
+        Image image
+        Output out
+        const float* map_x
+        const float* map_y
+        ptrdiff_t scratch_bytes
+        uint8_t* scratch
+
+    void pack_row(const Image* image, ptrdiff_t row, ptrdiff_t first, ptrdiff_t count, uint8_t* to) noexcept
+    ptrdiff_t resize_bytes(Resize* plan) noexcept
+    void resize_tables(Resize* plan, uint8_t* memory) noexcept
+    void resize_row(const Resize* plan, ptrdiff_t row, int thread) noexcept
+    ptrdiff_t remap_bytes(const Remap* plan) noexcept
+    void remap_row(const Remap* plan, ptrdiff_t row, int thread) noexcept
 
 
-def _store(values, out, layout, scale, offset, box):
-    x, y, w, h = box
-    target = out if layout == "nhwc" else out.transpose(1, 2, 0)
-    if out.dtype == np.uint8:
-        target[y : y + h, x : x + w] = np.clip(np.floor(values + 0.5), 0, 255)
-    else:
-        target[y : y + h, x : x + w] = values * (1 if scale is None else scale) + (0 if offset is None else offset)
+def resize(
+    image not None,      # IN uint8 [height, width, 3] or [height, width]
+    out not None,        # OUT uint8 or float32, see the module
+    crop=None,
+    *,
+    str sampling="bilinear",
+    str layout="nchw",
+    bint swap_rb=False,
+    scale=None,
+    offset=None,
+    inset=None,
+    fill=None,
+    int num_threads=1,
+):
+    """Resize a crop of an image.
+
+    `crop` is left, top, width, height in source pixels (fractions allowed; pixel i covers i to i + 1), None the whole
+    image. Its area is mapped to the area of `inset`, x, y, width, height in output pixels, None the whole output; what
+    lies around the inset gets `fill`, in raw pixel values and output order. "bilinear" samples as cv2.INTER_LINEAR does
+    on the crop, "area" averages the exact box that an output pixel covers, as cv2.INTER_AREA does when shrinking.
+    """
+    cdef const uint8_t[:, :, :] pixels = _three_axes(image)
+    cdef Resize plan
+    cdef ptrdiff_t row, tables
+    cdef int threads = require_threads(num_threads)
+    require(sampling in ("bilinear", "area"), "sampling", "'bilinear' or 'area'", repr(sampling))
+    require(pixels.shape[0] > 0 and pixels.shape[1] > 0, "image", "not empty", image.shape)
+    plan.is_packed = _describe(pixels, &plan.image, &swap_rb)
+    cdef object keep = _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    require_apart("out", out, image)
+    plan.by_area = sampling == "area"
+    plan.left, plan.top, plan.crop_width, plan.crop_height = _crop(crop, pixels.shape[1], pixels.shape[0])
+    plan.inset_x, plan.inset_y, plan.inset_width, plan.inset_height = _inset(inset, plan.out.width, plan.out.height)
+    if plan.out.width == 0 or plan.out.height == 0:
+        return
+    plan.first = max(0, <ptrdiff_t> math.floor(plan.left) - 1)
+    plan.count = min(<ptrdiff_t> math.ceil(plan.left + plan.crop_width) + 1, pixels.shape[1]) - plan.first
+    tables = resize_bytes(&plan)
+    cdef uint8_t* memory = <uint8_t*> malloc(tables + threads * plan.scratch_bytes)
+    if memory == NULL:
+        raise MemoryError(f"no memory for the rows of a {plan.out.width}x{plan.out.height} image")
+    plan.scratch = memory + tables
+    with nogil:
+        resize_tables(&plan, memory)
+        for row in prange(plan.out.height, num_threads=threads, schedule="static"):
+            resize_row(&plan, row, threadid())
+        free(memory)
 
 
-def _matrix(n_out, n_in, start, length, sampling):
-    m = np.zeros((n_out, n_in), np.float32)
-    for i in range(n_out):
-        if sampling == "bilinear":
-            s = min(max(start + (i + 0.5) * length / n_out - 0.5, start), max(start + length - 1, start))
-            s = min(max(s, 0.0), n_in - 1.0)
-            k = min(int(s), max(n_in - 2, 0))
-            m[i, k] += 1 - (s - k)
-            m[i, min(k + 1, n_in - 1)] += s - k
-        else:
-            a, b = start + i * length / n_out, start + (i + 1) * length / n_out
-            for k in range(int(a), min(int(np.ceil(b)), n_in)):
-                m[i, k] = max(min(b, k + 1) - max(a, k), 0) / (b - a)
-    return m
+def remap(
+    image not None,                         # IN uint8 [height, width, 3] or [height, width]
+    out not None,                           # OUT uint8 or float32, see the module
+    const float32_t[:, ::1] map_x not None,  # IN [out height, out width], source pixels
+    const float32_t[:, ::1] map_y not None,  # IN
+    *,
+    str layout="nchw",
+    bint swap_rb=False,
+    scale=None,
+    offset=None,
+    fill=None,
+    int num_threads=1,
+):
+    """Sample an image at the positions of two maps, bilinear.
+
+    Pixel centres are whole numbers, (0, 0) the top left one. Positions in the image, from -0.5 up to but not including
+    size - 0.5, are clamped to its pixel centres; all others, NaN too, get `fill`, in raw pixel values and output order.
+    """
+    cdef const uint8_t[:, :, :] pixels = _three_axes(image)
+    cdef Remap plan
+    cdef ptrdiff_t row, height = pixels.shape[0], width = pixels.shape[1]
+    cdef int threads = require_threads(num_threads)
+    cdef Image source
+    require(height > 0 and width > 0, "image", "not empty", image.shape)
+    cdef bint is_packed = _describe(pixels, &source, &swap_rb)
+    cdef object keep = _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    require_apart("out", out, image, map_x.base, map_y.base)
+    for what, shape in (("map_x", (map_x.shape[0], map_x.shape[1])), ("map_y", (map_y.shape[0], map_y.shape[1]))):
+        require(
+            shape == (plan.out.height, plan.out.width), what, f"of shape ({plan.out.height}, {plan.out.width})", shape
+        )
+    if plan.out.width == 0 or plan.out.height == 0:
+        return
+    plan.map_x, plan.map_y = &map_x[0, 0], &map_y[0, 0]
+    plan.scratch_bytes = remap_bytes(&plan)
+    cdef ptrdiff_t row_bytes = 3 * width + 4
+    cdef uint8_t* memory = <uint8_t*> malloc(threads * plan.scratch_bytes + is_packed * height * row_bytes)
+    if memory == NULL:
+        raise MemoryError(f"no memory for the rows of a {width}x{height} image")
+    plan.scratch = memory
+    plan.image = source
+    cdef uint8_t* packed = memory + threads * plan.scratch_bytes
+    with nogil:
+        if is_packed:
+            for row in prange(height, num_threads=threads, schedule="static"):
+                pack_row(&source, row, 0, width, packed + row * row_bytes)
+            plan.image = Image(packed, height, width, row_bytes, 3, 1)
+        for row in prange(plan.out.height, num_threads=threads, schedule="static"):
+            remap_row(&plan, row, threadid())
+        free(memory)
 
 
-def resize(image, out, crop=None, *, sampling="bilinear", layout="nchw", swap_rb=False, scale=None, offset=None, inset=None, fill=None, num_threads=1):
-    image = np.asarray(image)
+def _three_axes(image):
+    """The image as [height, width, channels]."""
+    require(image.ndim in (2, 3), "image", "of shape (height, width, 3) or (height, width)", image.shape)
     if image.ndim == 2:
-        image = image[..., None]
-    elif swap_rb:
-        image = image[..., ::-1]
-    h, w = out.shape[:2] if layout == "nhwc" else out.shape[1:]
-    box = inset or (0, 0, w, h)
-    left, top, width, height = crop or (0, 0, image.shape[1], image.shape[0])
-    if inset:
-        channels = out.shape[2] if layout == "nhwc" else out.shape[0]
-        _store(np.broadcast_to(np.asarray(0 if fill is None else fill, np.float32), (h, w, channels)), out, layout, scale, offset, (0, 0, w, h))
-    my = _matrix(box[3], image.shape[0], top, height, sampling)
-    mx = _matrix(box[2], image.shape[1], left, width, sampling)
-    values = np.tensordot(my, image.astype(np.float32), (1, 0))
-    values = np.einsum("xk,ykc->yxc", mx, values, optimize=True)
-    _store(values, out, layout, scale, offset, box)
+        return image[:, :, None]
+    require(image.shape[2] == 3, "image", "of shape (height, width, 3) or (height, width)", image.shape)
+    return image
 
 
-def remap(image, out, map_x, map_y, *, layout="nchw", swap_rb=False, scale=None, offset=None, fill=None, num_threads=1):
-    image = np.asarray(image)
-    if image.ndim == 2:
-        image = image[..., None]
-    elif swap_rb:
-        image = image[..., ::-1]
-    h, w = image.shape[:2]
-    inside = (map_x >= -0.5) & (map_x < w - 0.5) & (map_y >= -0.5) & (map_y < h - 0.5)
-    x = np.clip(np.where(inside, map_x, 0), 0, w - 1)
-    y = np.clip(np.where(inside, map_y, 0), 0, h - 1)
-    x0 = np.minimum(x.astype(int), max(w - 2, 0))
-    y0 = np.minimum(y.astype(int), max(h - 2, 0))
-    x1 = np.minimum(x0 + 1, w - 1)
-    y1 = np.minimum(y0 + 1, h - 1)
-    a = (x - x0)[..., None]
-    b = (y - y0)[..., None]
-    i = image.astype(np.float32)
-    values = (i[y0, x0] * (1 - a) + i[y0, x1] * a) * (1 - b) + (i[y1, x0] * (1 - a) + i[y1, x1] * a) * b
-    values = np.where(inside[..., None], values, 0 if fill is None else np.asarray(fill, np.float32))
-    _store(values, out, layout, scale, offset, (0, 0, map_x.shape[1], map_x.shape[0]))
+cdef bint _describe(const uint8_t[:, :, :] pixels, Image* image, bint* swap_rb) noexcept:
+    """Fills `image`; returns whether its rows must be packed before pixels can be loaded four bytes at a time.
+
+    Channels that run backwards are read forwards and swapped instead.
+    """
+    cdef ptrdiff_t channel = pixels.strides[2] if pixels.shape[2] == 3 else 0
+    cdef const uint8_t* data = &pixels[0, 0, 0]
+    if channel == -1:
+        data -= 2
+        channel = 1
+        swap_rb[0] = not swap_rb[0]
+    image[0] = Image(data, pixels.shape[0], pixels.shape[1], pixels.strides[0], pixels.strides[1], channel)
+    return channel != 1 or pixels.strides[1] not in (3, 4)
+
+
+cdef object _output(out, str layout, bint swap_rb, Py_ssize_t source_channels, scale, offset, fill, Output* plan):
+    """Fills `plan`; returns the buffer that its pointer lives in."""
+    cdef float32_t[:, :, ::1] floats
+    cdef uint8_t[:, :, ::1] bytes_
+    cdef int c
+    require(layout in ("nchw", "nhwc"), "layout", "'nchw' or 'nhwc'", repr(layout))
+    require(out.dtype in (np.float32, np.uint8), "out", "float32 or uint8", out.dtype)
+    require(out.ndim == 3, "out", "of three axes", out.shape)
+    plan.is_float = out.dtype == np.float32
+    plan.is_planar = layout == "nchw"
+    plan.channels, plan.height, plan.width = out.shape if plan.is_planar else (out.shape[2], *out.shape[:2])
+    require(
+        plan.channels == 3 or (plan.channels == 1 and source_channels == 1), "channels of out",
+        "3" if source_channels == 3 else "3 or 1", plan.channels,
+    )
+    require(plan.is_float or (scale is None and offset is None), "scale and offset", "None for a uint8 output", "numbers")
+    scales, offsets, fills = (
+        _per_channel(what, values, plan.channels, default)
+        for what, values, default in (("scale", scale, 1.0), ("offset", offset, 0.0), ("fill", fill, 0.0))
+    )
+    for c in range(plan.channels):
+        plan.order[c] = 2 - c if swap_rb and source_channels == 3 else c
+        plan.scale[c], plan.offset[c], plan.fill[c] = scales[c], offsets[c], fills[c]
+    plan.data = NULL
+    if out.size == 0:
+        return out
+    if plan.is_float:
+        floats = out
+        plan.data = &floats[0, 0, 0]
+        return floats
+    bytes_ = out
+    plan.data = &bytes_[0, 0, 0]
+    return bytes_
+
+
+def _per_channel(str what, values, Py_ssize_t channels, double default):
+    if values is None:
+        return [default] * channels
+    numbers = np.asarray(values, dtype=np.float32)
+    require(numbers.shape == (channels,), what, f"of shape ({channels},)", numbers.shape)
+    require(bool(np.isfinite(numbers).all()), what, "finite", numbers.tolist())
+    return numbers.tolist()
+
+
+def _crop(crop, Py_ssize_t width, Py_ssize_t height):
+    if crop is None:
+        return 0.0, 0.0, float(width), float(height)
+    left, top, crop_width, crop_height = map(float, crop)
+    tolerance = 1e-6
+    require(
+        all(map(math.isfinite, (left, top, crop_width, crop_height))) and crop_width > 0 and crop_height > 0
+        and left >= -tolerance and top >= -tolerance
+        and left + crop_width <= width + tolerance and top + crop_height <= height + tolerance,
+        "crop (left, top, width, height)", f"a rectangle inside the {width}x{height} image", crop,
+    )
+    left, top = max(left, 0.0), max(top, 0.0)
+    return left, top, min(crop_width, width - left), min(crop_height, height - top)
+
+
+def _inset(inset, Py_ssize_t width, Py_ssize_t height):
+    if inset is None:
+        return 0, 0, width, height
+    x, y, inset_width, inset_height = inset
+    require(
+        x >= 0 and y >= 0 and inset_width >= 1 and inset_height >= 1
+        and x + inset_width <= width and y + inset_height <= height,
+        "inset (x, y, width, height)", f"a rectangle inside the {width}x{height} output", inset,
+    )
+    return x, y, inset_width, inset_height

@@ -159,12 +159,9 @@ def _sinks(
         publisher.set_rig(runtime.rig, runtime.provenance.rig_sha256)
         sinks["publish"] = lambda step, predictions: publisher.publish(predictions)
     if record is not None:
-        from ..errors import InvalidArgument
         from ..replay.recorder import Recorder
 
-        if record.exists() and not force:
-            raise InvalidArgument(f"{record}: exists already; use --force to overwrite it")
-        recorder = stack.enter_context(Recorder(record, runtime.rig))
+        recorder = stack.enter_context(Recorder(record, runtime.rig, overwrite=force))
         sinks["record"] = lambda step, predictions: recorder.write(predictions, step.frame_set)
     if pictures is not None:
         from ..replay.pictures import PictureWriter

@@ -108,10 +108,9 @@ class GroundStitcher:
         self._votes = np.ascontiguousarray(np.column_stack((votes, blockers)), dtype=np.float32)
         clipped = np.clip(np.asarray(prior, dtype=np.float32), _SMALLEST, 1 - _SMALLEST)
         self.prior_logit = np.log(clipped / (1 - clipped)).astype(np.float32)
-        rows, columns = len(points) * heights, len(cameras) * feature_shape[0] * feature_shape[1]
+        rows = len(points) * heights
         self._heights = heights
-        self._pixel_votes = np.empty((columns, self._votes.shape[1]), dtype=np.float32)
-        self._cast = np.empty((rows, self._votes.shape[1]), dtype=np.float32)
+        self._classes = np.empty((rows, votes.shape[0]), dtype=np.float32)
         self._mass = np.empty(rows, dtype=np.float32)
         self._weights = np.empty(0, dtype=np.float32)
 
@@ -147,10 +146,9 @@ class GroundStitcher:
             point_active=within.astype(np.uint8),
             num_threads=num_threads,
         )
-        np.matmul(evidence.probability, self._votes, out=self._pixel_votes)
         weights = self._agreeing_weights(view, evidence.depth_m, num_threads)
-        lift.lift_rows(view.indptr, view.indices, weights, self._pixel_votes, self._cast, num_threads=num_threads)
-        cast = np.concatenate((self._cast, self._mass[:, np.newaxis]), axis=1)
+        lift.lift_rows(view.indptr, view.indices, weights, evidence.probability, self._classes, num_threads=num_threads)
+        cast = np.column_stack((self._classes @ self._votes, self._mass))
         return view, cast.reshape(-1, self._heights, cast.shape[1])
 
     def stitch(self, probability_mass: NDArray[np.float32], mass: NDArray[np.float32]) -> None:

@@ -7,6 +7,7 @@ s follow from network pixels by `u_f = (u + 0.5) / s - 0.5`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self, TypeVar
@@ -26,6 +27,7 @@ WEIGHTINGS: Final = ("uniform", "resolution")
 
 _LENS_PARAMETERS: Final = 12
 _ENTRIES_PER_SAMPLE: Final = 4
+_ARRAYS_KEPT: Final = 10  # two views of five arrays: the caller's and the next
 
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
@@ -229,6 +231,7 @@ class ViewBuilder:
         self._points = np.ascontiguousarray(array.reshape(-1, 3))
         self._corners = _corners(self._points)
         self._entries = 2 * _ENTRIES_PER_SAMPLE * len(self._points)
+        self._memory = _Memory()
         self._built: _Built | None = None
         self.recalibrate(cameras)
 
@@ -361,13 +364,13 @@ class ViewBuilder:
     def _run(self, wanted: _Built, num_threads: int) -> ViewTransform:
         rows = len(self._points)
         height, width = self.feature_shape
-        indptr = np.empty(rows + 1, dtype=np.int32)
-        seen_by = np.empty(rows, dtype=np.uint64)
+        indptr = self._memory.take(rows + 1, np.int32)
+        seen_by = self._memory.take(rows, np.uint64)
         point_active = None if wanted.point_active is None else np.repeat(wanted.point_active, self.heights)
         while True:
-            indices = np.empty(self._entries, dtype=np.int32)
-            weights = np.empty(self._entries, dtype=np.float32)
-            depths = np.empty(self._entries, dtype=np.float32)
+            indices = self._memory.take(self._entries, np.int32)
+            weights = self._memory.take(self._entries, np.float32)
+            depths = self._memory.take(self._entries, np.float32)
             entries = project.build(
                 self._points,
                 wanted.camera_from_points,
@@ -393,9 +396,11 @@ class ViewBuilder:
                 break
             self._entries = entries + entries // 8
         self.builds += 1
-        cell_seen_by = np.bitwise_or.reduce(seen_by.reshape(self.cells, self.heights), axis=1)
+        cell_seen_by = seen_by[:: self.heights].copy()
+        for height in range(1, self.heights):
+            cell_seen_by |= seen_by[height :: self.heights]
         return ViewTransform(
-            _frozen(indptr),
+            _frozen(indptr[:]),
             _frozen(indices[:entries]),
             _frozen(weights[:entries]),
             _frozen(depths[:entries]),
@@ -425,6 +430,31 @@ class _Built:
         if self.point_active is None or other.point_active is None:
             return self.point_active is other.point_active
         return np.array_equal(self.point_active, other.point_active)
+
+
+class _Memory:
+    """Arrays of past views, handed out again once nobody holds them: fresh pages cost as much as the kernel."""
+
+    def __init__(self) -> None:
+        self._arrays: list[NDArray[Any]] = []
+
+    def take(self, length: int, dtype: type[np.generic]) -> NDArray[Any]:
+        """An array that nobody else holds, its contents undefined."""
+        for index in range(len(self._arrays)):
+            fits = self._arrays[index].shape == (length,) and self._arrays[index].dtype == dtype
+            if fits and _references(self._arrays, index) == _UNHELD:
+                return self._arrays[index]
+        array = np.empty(length, dtype=dtype)
+        self._arrays = [*self._arrays[1 - _ARRAYS_KEPT :], array]
+        return array
+
+
+def _references(arrays: list[NDArray[Any]], index: int) -> int:
+    return sys.getrefcount(arrays[index])
+
+
+_UNHELD: Final = _references([np.empty(0)], 0)
+"""Reference count of an array that only a list holds, as :func:`_references` sees it."""
 
 
 def grid_points(grid: BevGrid, heights_m: Sequence[float]) -> NDArray[np.float64]:

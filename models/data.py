@@ -19,19 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DriveError
+from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera
 from .mountings import free_rig, jittered_rig, network_intrinsics, rotation
 from .shards import DEPTH_STRIDE, Shard, shard_path, write_shard
 
 if TYPE_CHECKING:
+    from ..replay.backdrop import Rays
     from ..replay.render import Renderer
 
 POSES_PER_TOWN = 16
 FREE_POSES = 2
 """So many of a town's poses are seen by cameras of other lenses and mountings than the reference rig's."""
 
-JPEG_EVERY = 4
+JPEG_EVERY = 6
 """Every so many poses go through a JPEG of the camera's full size, decoded at a quarter, as in the runtime."""
 
 FINER = 2
@@ -45,24 +47,33 @@ ASIDE_SIGMA_M = 0.5
 SKY_M = 80.0
 
 
-def draw_town(seed: int, width: int, height: int, poses: int = POSES_PER_TOWN) -> Shard:
-    """Draw the training views of a town: poses along a drive, each seen by every camera of the moment's rig."""
+def draw_town(
+    seed: int, width: int, height: int, poses: int = POSES_PER_TOWN, rays: dict[Intrinsics, Rays] | None = None
+) -> Shard:
+    """Draw the training views of a town: poses along a drive, each seen by every camera of the moment's rig.
+
+    Parameters
+    ----------
+    rays : of the lenses so far, kept from town to town; added to
+    """
     from ..replay.render import Renderer
-    from ..replay.synthetic import SyntheticDrive, reference_rig
+    from ..replay.synthetic import reference_rig
+    from ..replay.world import START_NS, World
 
     random = np.random.default_rng((seed, 7))
-    drive = SyntheticDrive(seed, DRIVE_SECONDS, encode=None)
-    renderer = Renderer(drive.world)
+    world = World(seed, DRIVE_SECONDS)
+    renderer = Renderer(world, rays=rays)
     town_rig = jittered_rig(reference_rig(), random)
     views = []
     for index in range(poses):
-        moment = drive.start_ns + round(1e9 * DRIVE_SECONDS * (index + random.random()) / poses)
+        moment = START_NS + round(1e9 * DRIVE_SECONDS * (index + random.random()) / poses)
         body = rotation(np.radians(random.normal(0.0, BODY_SIGMA_DEG)))
         aside = Pose.planar(0.0, float(random.normal(0.0, ASIDE_SIGMA_M)), 0.0)
-        world_from_ego = drive.world_from_ego(moment) @ aside @ body
+        world_from_ego = world.ego_pose(moment) @ aside @ body
         rig = free_rig(len(town_rig), random) if index < FREE_POSES else town_rig
         for camera in rig:
-            image = draw_image(renderer, camera, world_from_ego, moment, (width, height), index % JPEG_EVERY == 3)
+            jpeg = index >= FREE_POSES and index % JPEG_EVERY == 0
+            image = draw_image(renderer, camera, world_from_ego, moment, (width, height), jpeg)
             views.append((image, *draw_labels(renderer, camera, world_from_ego, moment, (width, height))))
     order = random.permutation(len(views))
     return Shard(
@@ -168,5 +179,6 @@ def _draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None
     if hasattr(os, "nice"):
         os.nice(10)
     cv2.setNumThreads(1)
+    rays: dict[Intrinsics, Rays] = {}
     for town in towns:
-        write_shard(draw_town(town, width, height), shard_path(folder, town))
+        write_shard(draw_town(town, width, height, rays=rays), shard_path(folder, town))

@@ -35,17 +35,28 @@ def jittered_rig(rig: Rig, random: np.random.Generator) -> Rig:
 
 
 def free_rig(count: int, random: np.random.Generator) -> Rig:
-    """Cameras that no vehicle has: any direction, fields of view from 35 to 110 degrees, 1 to 2.2 m high."""
+    """Cameras that no vehicle has: any direction, some of :data:`FREE_LENSES`, 1 to 2.2 m high."""
     cameras = []
     for index in range(count):
-        focal = 640.0 / np.tan(np.radians(random.uniform(35.0, 110.0)) / 2.0)
-        lens = Intrinsics(1280, 960, focal, focal, 639.5 + random.normal(0.0, 15.0), 479.5 + random.normal(0.0, 40.0))
+        lens = FREE_LENSES[int(random.integers(len(FREE_LENSES)))]
         yaw, pitch = random.uniform(-np.pi, np.pi), np.radians(random.uniform(-3.0, 14.0))
         position = (random.uniform(-0.8, 3.8), random.uniform(-0.9, 0.9), random.uniform(1.0, 2.2))
         turn = Pose.planar(0.0, 0.0, yaw) @ rotation(np.array([0.0, pitch, 0.0]))
         placed = Pose.from_quaternion(position, (0.0, 0.0, 0.0, 1.0))
         cameras.append(Camera(f"free_{index}", lens, placed @ turn @ EGO_FROM_OPTICAL))
     return Rig(tuple(cameras), "free")
+
+
+def _pinhole(fov_deg: float, centre_px: float) -> Intrinsics:
+    focal = 640.0 / np.tan(np.radians(fov_deg) / 2.0)
+    return Intrinsics(1280, 960, focal, focal, 639.5 + centre_px, 479.5 - 2.0 * centre_px)
+
+
+FREE_LENSES = tuple(
+    _pinhole(fov_deg, centre_px)
+    for fov_deg, centre_px in ((40.0, 8.0), (55.0, -12.0), (65.0, 0.0), (70.0, 20.0), (90.0, -5.0), (100.0, 15.0))
+)
+"""Lenses of cameras that the reference rig does not have."""
 
 
 def rotation(angles_rad: NDArray[np.float64]) -> Pose:

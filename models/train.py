@@ -158,6 +158,9 @@ class Watcher:
             completed=progress.done,
             description=f"step {progress.step}  loss {loss:.3f}  {progress.images_per_s:.0f} images/s",
         )
+        if not self.console.is_terminal:
+            percent = 100 * progress.done
+            self.console.print(f"{percent:.1f} %  step {progress.step}  loss {loss:.3f}  {progress.images_per_s:.0f}/s")
         if progress.validation:
             scores = "  ".join(f"{name} {value:.3f}" for name, value in progress.validation.iou.items())
             error = f"{100 * progress.validation.depth_median:.1f} %"

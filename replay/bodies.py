@@ -27,6 +27,7 @@ class Model:
     detail : bool [n], lies on another polygon (a window, a lamp)
     footprint : float64 [4, 2], rectangle on the ground, counter-clockwise
     glow : bool [n], shines by itself
+    screen_m : height up to which nothing can be seen through any part of the footprint
     """
 
     polygons: Array
@@ -34,6 +35,7 @@ class Model:
     detail: NDArray[np.bool_]
     footprint: Array
     glow: NDArray[np.bool_]
+    screen_m: float = 0.0
 
     @property
     def normals(self) -> Array:
@@ -54,9 +56,10 @@ class Sculptor:
 
     def polygon(self, corners: Array, bgr: Bgr, *, detail: bool = False, glow: bool = False) -> None:
         """Add one flat convex polygon of 3 to :data:`CORNERS` corners."""
-        corners = np.asarray(corners, np.float64)
-        padding = np.repeat(corners[-1:], CORNERS - len(corners), axis=0)
-        self._polygons.append(np.concatenate((corners, padding)))
+        padded = np.empty((CORNERS, 3))
+        padded[: len(corners)] = corners
+        padded[len(corners) :] = corners[-1]
+        self._polygons.append(padded)
         self._bgr.append(np.asarray(bgr, np.float64))
         self._detail.append(detail)
         self._glow.append(glow)
@@ -94,17 +97,11 @@ class Sculptor:
         self, side: Array, u: tuple[float, float], v: tuple[float, float], bgr: Bgr, *, glow: bool = False
     ) -> None:
         """Add a rectangle on a side of a block, in fractions of its width and height."""
-        a, b, c, d = side
-        normal = np.cross(b - a, d - a)
-        lift = 0.008 * normal / max(float(np.linalg.norm(normal)), 1e-9)
+        s, t = np.array((u[0], u[1], u[1], u[0]))[:, None], np.array((v[0], v[0], v[1], v[1]))[:, None]
+        corners = (1 - t) * ((1 - s) * side[0] + s * side[1]) + t * ((1 - s) * side[3] + s * side[2])
+        self.polygon(corners, bgr, detail=True, glow=glow)
 
-        def at(s: float, t: float) -> Array:
-            return np.asarray((1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * d + s * c) + lift)
-
-        corners = [at(u[0], v[0]), at(u[1], v[0]), at(u[1], v[1]), at(u[0], v[1])]
-        self.polygon(np.array(corners), bgr, detail=True, glow=glow)
-
-    def model(self, footprint: tuple[float, float, float, float]) -> Model:
+    def model(self, footprint: tuple[float, float, float, float], screen_m: float = 0.0) -> Model:
         """The finished model; `footprint` is (x0, x1, y0, y1)."""
         x0, x1, y0, y1 = footprint
         return Model(
@@ -113,6 +110,7 @@ class Sculptor:
             np.array(self._detail),
             np.array([[x1, y0], [x1, y1], [x0, y1], [x0, y0]]),
             np.array(self._glow),
+            screen_m,
         )
 
 
@@ -239,7 +237,7 @@ def building(rng: np.random.Generator, length_m: float, depth_m: float) -> list[
                     s.on(side, (middle - 0.5 / extent, middle + 0.5 / extent), (0, 2.1 / height), frame * 0.5)
                 else:
                     s.on(side, (middle - width / 2, middle + width / 2), (low, high), glass)
-    return [s.model((-half_l, half_l, -half_d, half_d))]
+    return [s.model((-half_l, half_l, -half_d, half_d), height)]
 
 
 def _gable(s: Sculptor, half_l: float, half_d: float, eaves: float, roof: Array, wall: Array) -> None:

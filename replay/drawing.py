@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import RecordingError
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Camera, Rig
 from ..runtime.frames import Frame, PixelFormat
@@ -24,6 +26,9 @@ cv2: Any = load_opencv()
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 """Blue, green, red, 0..255."""
+
+
+_PNG_FAST: Final = [int(cv2.IMWRITE_PNG_COMPRESSION), 2]
 
 
 def _rgb(code: int) -> Colour:
@@ -145,7 +150,7 @@ def polyline(
     picture: Picture, points_uv: NDArray[np.float64], colour: Colour, thickness: int = 1, *, closed: bool = False
 ) -> None:
     """Draw an anti-aliased line through points [n, 2], pixel coordinates; it is interrupted at points that are NaN."""
-    finite = np.isfinite(points_uv).all(axis=1) & (np.abs(points_uv) < 1e5).all(axis=1)
+    finite = np.max(np.abs(points_uv), axis=1) < 1e5  # False for NaN too
     for run in np.split(np.arange(len(points_uv)), np.flatnonzero(np.diff(finite)) + 1):
         if len(run) > 1 and finite[run[0]]:
             fixed = np.round(points_uv[run] * 16).astype(np.int32)
@@ -221,8 +226,8 @@ class BevView:
 
 def draw_hatching(picture: Picture, mask: NDArray[np.bool_], *, spacing: int = 9) -> None:
     """Fill a mask [H, W] with the dark hatching of what nobody has seen."""
-    v, u = np.indices(mask.shape, sparse=True)
-    stripes = (u + v) % spacing < 2
+    rows, columns = mask.shape
+    stripes = (np.arange(rows)[:, None] + np.arange(columns)) % spacing < 2
     picture[mask] = UNOBSERVED
     picture[mask & stripes] = HATCH
 
@@ -239,25 +244,25 @@ def draw_ego(picture: Picture, view: BevView) -> None:
     polyline(picture, corners, EGO, 2, closed=True)
     arrow = np.array([[x1 - 1.9, y1 - 0.4], [x1 - 1.0, 0.0], [x1 - 1.9, y0 + 0.4]])
     polyline(picture, view.pixels(arrow), EGO, 2)
-    u, v = view.pixels(np.zeros(2))
+    u, v = view.pixels(np.zeros(2)).tolist()
     cv2.circle(picture, (round(u), round(v)), 2, EGO, -1, cv2.LINE_AA)
 
 
-def draw_ranges(picture: Picture, view: BevView, *, every_m: float = 10.0, colour: Colour = LINE) -> None:
-    """Draw range rings around the ego origin, with their radius in metres at the top and the sides."""
+def draw_ranges(picture: Picture, view: BevView, *, every_m: float = 10.0) -> None:
+    """Draw range rings around the ego origin, with their radius in metres on the right-hand side."""
     turn = np.linspace(0, 2 * np.pi, 181)
     width, height = view.size
     overlay = picture.copy()
     radii = np.arange(every_m, view.grid.reach_m, every_m)
     for radius in radii:
-        ring = view.pixels(radius * np.stack((np.cos(turn), np.sin(turn)), axis=-1))
-        polyline(overlay, ring, MUTED, 1, closed=True)
+        polyline(overlay, view.pixels(radius * np.stack((np.cos(turn), np.sin(turn)), axis=-1)), MUTED, 1, closed=True)
     picture[:] = cv2.addWeighted(overlay, 0.35, picture, 0.65, 0)
+    right = -view.grid.y_min_m - 20 / view.px_per_m
     for radius in radii:
-        for x, y in ((radius, 0.0), (-radius, 0.0)):
-            u, v = view.pixels(np.array([x, y]))
-            if 20 <= v < height - 8 and 12 <= u < width - 12:
-                draw_plate(picture, f"{radius:g} m", (round(u), round(v) - 9), size=11, colour=MUTED, align="centre")
+        beside = min(radius, right)
+        u, v = view.pixels(np.array([np.sqrt(radius**2 - beside**2), -beside]))
+        if 20 <= v < height - 10 and 16 <= u < width - 16:
+            draw_plate(picture, f"{radius:g} m", (round(u), round(v) - 10), size=11, colour=MUTED, align="centre")
 
 
 def draw_legend(
@@ -316,6 +321,23 @@ def arrange_cameras(rig: Rig, left: int, top: int, width: int, height: int, gap:
             x = row_left + column * (tile_width + gap)
             tiles.append(Tile(camera, x, top + row * (tile_height + gap), tile_width, tile_height))
     return tuple(tiles)
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Write a picture beside its place and rename it: it is there whole or not at all.
+
+    Raises
+    ------
+    RecordingError
+        The file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(cv2.imencode(".png", picture, _PNG_FAST)[1].tobytes())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RecordingError(f"{path}: {error.strerror}") from error
 
 
 def _angle_off_forward(camera: Camera) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .daylight import Daylight
 from .markings import Markings
-from .roads import STEP_M, RoadNetwork
+from .roads import RoadNetwork
 
 Array = NDArray[np.float64]
 
@@ -85,10 +85,11 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
         begin, end = road.span_m
         width = road.profile.half_width_m
         fill(drivable, [road.strip(begin, end, -width, width)], 1, TRUTH_M)
-        for arc in np.arange(begin, end, STEP_M):
-            angle = road.heading_at(arc + STEP_M / 2)
-            angle = (angle + np.pi / 2) % np.pi - np.pi / 2
-            fill(direction, [road.strip(arc, min(arc + STEP_M, end), -width, width)], angle, TRUTH_M)
+        right, left = road.line(begin, end, -width), road.line(begin, end, width)
+        along = np.diff((right + left) / 2, axis=0)
+        angles = (np.arctan2(along[:, 1], along[:, 0]) + np.pi / 2) % np.pi - np.pi / 2
+        for i, angle in enumerate(angles):
+            fill(direction, [np.array([right[i], right[i + 1], left[i + 1], left[i]])], angle, TRUTH_M)
     for lot in network.lots:
         road = network.roads[lot.road]
         fill(drivable, [road.strip(*lot.span_m, -lot.half_width_m, lot.half_width_m)], 1, TRUTH_M)

@@ -30,8 +30,12 @@ from .drive import Losses
 from .summary import HEAD, MAGIC, MALFORMED, read_summary
 
 _MESSAGE: Final = struct.Struct("<HIQQ")
+_CHUNK_HEAD_BYTES: Final = 40
 _MAX_CHUNK_BYTES: Final = 1 << 30
 _WANTED: Final = (Opcode.CHUNK, Opcode.MESSAGE, Opcode.SCHEMA, Opcode.CHANNEL)
+_PASSED_OVER: Final = (Opcode.HEADER, Opcode.ATTACHMENT, Opcode.METADATA)
+_ENDINGS: Final[dict[int, int]] = {Opcode.DATA_END: 4, Opcode.FOOTER: 20}
+"""Records that end the data section, and the lengths of their bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class MessageFile:
                         _count_lost(file, end, names, losses, lost_schema)
                         continue
                 elif opcode == Opcode.MESSAGE and chunked:
+                    losses.add("message outside of a chunk")
                     continue
                 else:
                     content = [(opcode, body)]
@@ -135,7 +140,7 @@ class MessageFile:
                 if not self.summary.verified:
                     losses.truncated = f"{self.path.name} ends at byte {self.size}, in the record at byte {position}"
                 return
-            elif opcode in (Opcode.DATA_END, Opcode.FOOTER):
+            elif _ENDINGS.get(opcode) == length:
                 if not self.summary.verified and not self._ends_well(file):
                     losses.truncated = f"{self.path.name} ends at byte {self.size}, in the summary"
                 return
@@ -143,6 +148,8 @@ class MessageFile:
                 early = at_chunk and after_ns is not None and ends_ns[number - 1] < after_ns
                 if opcode in _WANTED and not early:
                     yield end, opcode, file.read(length) if length <= _MAX_CHUNK_BYTES else b""
+                elif not self.summary.verified and not _belongs(opcode, length, file):
+                    yield end, Opcode.CHUNK, b""
                 position = end
 
     def _start(self, after_ns: int | None) -> int:
@@ -157,9 +164,18 @@ class MessageFile:
         return file.read(len(MAGIC)) == MAGIC
 
 
+def _belongs(opcode: int, length: int, file: BinaryIO) -> bool:
+    """Whether a record that nobody wants is one of a data section, and not a chunk whose opcode was damaged."""
+    if opcode == Opcode.MESSAGE_INDEX:
+        return length >= 6 and int.from_bytes(file.read(6)[2:], "little") == length - 6
+    return opcode in _PASSED_OVER
+
+
 def _uncompressed(body: bytes) -> bytes:
     """Content of a chunk record, its CRC checked."""
     chunk = Chunk.read(ReadDataStream(BytesIO(body)))
+    if len(body) != _CHUNK_HEAD_BYTES + len(chunk.compression.encode()) + len(chunk.data):
+        raise ValueError("length of the chunk's data and of its record disagree")
     if chunk.uncompressed_size > _MAX_CHUNK_BYTES:
         raise ValueError("chunk too large")
     if chunk.compression == "zstd" and zstandard.frame_content_size(chunk.data) > _MAX_CHUNK_BYTES:

@@ -68,6 +68,27 @@ def _sorted_by_lines(footprints: Float32, edges: Float32, origin: Float32) -> ND
     return np.array(order, np.int64)
 
 
+def unobstructed(
+    footprints: Float32, nearest_m: Float32, bearings: Float32, tops_m: Float32, screens_m: Float32, height_m: float
+) -> NDArray[np.bool_]:
+    """Which bodies are not wholly behind a single house.
+
+    Parameters
+    ----------
+    footprints : float32 [n, 4, 2], relative to the camera
+    nearest_m : float32 [n], distance of the nearest part of each body
+    bearings : float32 [n, 2], of the right and left end of each body, radians from the optical axis
+    tops_m, screens_m : float32 [n], height, and height up to which a body is a wall without a gap
+    height_m : of the camera
+    """
+    walls = np.flatnonzero(screens_m > height_m + 0.5)
+    farthest = np.linalg.norm(footprints[walls], axis=2).max(axis=1)
+    behind = (bearings[:, None, 0] >= bearings[walls, 0]) & (bearings[:, None, 1] <= bearings[walls, 1])
+    behind &= nearest_m[:, None] > farthest
+    behind &= (tops_m - height_m)[:, None] * farthest <= (screens_m[walls] - height_m) * nearest_m[:, None]
+    return np.asarray(~behind.any(axis=1))
+
+
 def clip_near(polygon: NDArray[Any]) -> NDArray[Any]:
     """Part of a convex polygon [k, 3] in the camera frame with z of at least :data:`NEAR_M` (Sutherland and Hodgman)."""
     kept = []
@@ -81,10 +102,10 @@ def clip_near(polygon: NDArray[Any]) -> NDArray[Any]:
 
 def clip_all(polygons: Float32, corners: int) -> tuple[Float32, NDArray[np.bool_]]:
     """Clip polygons [n, k, 3] at the near plane, padded to `corners`; and which of them remain."""
-    depth = polygons[..., 2]
-    kept = (depth > NEAR_M).any(axis=1)
+    depth = np.ascontiguousarray(polygons[..., 2].T)
+    kept = (depth > NEAR_M).any(axis=0)
     padded = np.concatenate((polygons, np.repeat(polygons[:, -1:], corners - polygons.shape[1], axis=1)), axis=1)
-    for index in np.flatnonzero(kept & (depth < NEAR_M).any(axis=1)):
+    for index in np.flatnonzero(kept & (depth < NEAR_M).any(axis=0)):
         clipped = clip_near(polygons[index])
         if len(clipped) < 3:
             kept[index] = False
@@ -120,10 +141,10 @@ def project_outlines(polygons: Float32, lens: Intrinsics) -> Float32:
 
 
 def _subdivided(polygons: Float32) -> Float32:
-    steps = (np.arange(_SUBDIVISIONS) / _SUBDIVISIONS)[:, None]
+    steps = (np.arange(_SUBDIVISIONS, dtype=np.float32) / np.float32(_SUBDIVISIONS))[:, None]
     following = np.roll(polygons, -1, axis=1)
     parts = polygons[:, :, None] * (1 - steps) + following[:, :, None] * steps
-    return parts.reshape(len(polygons), -1, 3)
+    return parts.reshape(len(polygons), _SUBDIVISIONS * polygons.shape[1], 3)
 
 
 def _brown(coefficients: tuple[float, ...], x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -151,8 +172,8 @@ def paint(
     breaks = np.ones(len(points) + 1, np.bool_)
     breaks[1:-1] = ~(detail[1:] & detail[:-1] & (bgr[1:] == bgr[:-1]).all(axis=1))
     starts = np.flatnonzero(breaks)
-    colours = bgr.tolist()
+    colours, shapes = bgr.tolist(), list(points)
     for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        cv2.fillPoly(image, list(points[start:stop]), colours[start], cv2.LINE_AA, 4)
+        cv2.fillPoly(image, shapes[start:stop], colours[start], cv2.LINE_AA, 4)
         if front is not None and not detail[start]:
-            cv2.fillPoly(front, [points[start]], start + 1, cv2.LINE_8, 4)
+            cv2.fillPoly(front, shapes[start : start + 1], start + 1, cv2.LINE_8, 4)

@@ -18,7 +18,7 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Camera
 from .backdrop import Backdrop, Rays
 from .bodies import CORNERS
-from .painter import clip_all, paint, painting_order, project_outlines
+from .painter import clip_all, paint, painting_order, project_outlines, unobstructed
 from .scenery import Bodies
 from .world import World
 
@@ -69,13 +69,16 @@ class Renderer:
     ----------
     world : what to draw
     effects : noise, exposure and vignetting of real cameras
+    rays : rays by lens, of another renderer (its `rays`), to be shared with it; None to begin with none
     """
 
-    def __init__(self, world: World, *, effects: bool = True) -> None:
+    def __init__(
+        self, world: World, *, effects: bool = True, rays: dict[Intrinsics, Rays] | None = None
+    ) -> None:
         self.world = world
         self._backdrop = Backdrop(world.ground, world.light)
         self._exposure = Exposure(world.seed) if effects else None
-        self._rays: dict[Intrinsics, Rays] = {}
+        self.rays = rays if rays is not None else {}
 
     def render(self, camera: Camera, world_from_ego: Pose, timestamp_ns: int, labels: bool = False) -> View:
         """Draw what a camera sees.
@@ -88,9 +91,9 @@ class Renderer:
         labels : also give classes, depth and things
         """
         lens = camera.intrinsics
-        if lens not in self._rays:
-            self._rays[lens] = Rays.of(lens)
-        rays = self._rays[lens]
+        if lens not in self.rays:
+            self.rays[lens] = Rays.of(lens)
+        rays = self.rays[lens]
         pose = (world_from_ego @ camera.ego_from_camera).matrix
         image = np.empty((lens.height, lens.width, 3), np.uint8)
         distance = self._backdrop.draw(image, rays, lens, pose)
@@ -124,26 +127,28 @@ class Renderer:
         )
         relative = polygons - origin
         facing = np.einsum("ij,ij->i", relative[:, 0], normals) < 0
-        small = detail & (lens.fx * 0.5 < _SMALLEST_PX * np.abs(relative[:, 0]).max(axis=1))
+        extent = np.concatenate([bodies.extents_m[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        small = extent * lens.fx < np.where(detail, 3.0, 0.6) * np.hypot(relative[:, 0, 0], relative[:, 0, 1])
         keep = np.flatnonzero(facing & ~small)
         keep = keep[np.argsort(ranks[keep], kind="stable")]
         in_camera = relative[keep] @ rotation
         clipped, kept = clip_all(in_camera, CORNERS + 1)
         keep, clipped, in_camera = keep[kept], clipped[kept], in_camera[kept]
         outlines = project_outlines(clipped, lens)
-        low, high = outlines.min(axis=1), outlines.max(axis=1)
-        inside = (high > -1).all(axis=1) & (low < (lens.width, lens.height)).all(axis=1)
-        inside &= (high - low).max(axis=1) > 0.4
+        by_corner = np.ascontiguousarray(outlines.transpose(1, 2, 0))  # reductions over the first axis are fast
+        (left, top), (right, bottom) = by_corner.min(axis=0), by_corner.max(axis=0)
+        inside = (right > -1) & (bottom > -1) & (left < lens.width) & (top < lens.height)
+        inside &= np.maximum(right - left, bottom - top) > np.where(detail[keep], 1.2, 0.4)
         keep, clipped, in_camera = keep[inside], clipped[inside], in_camera[inside]
-        span = np.linalg.norm(clipped, axis=2)
+        span = np.sqrt(np.ascontiguousarray((clipped * clipped).sum(axis=2).T))
         camera_normals = normals[keep] @ rotation
         return _Faces(
             outlines[inside],
-            self._hazed(bgr[keep], span.mean(axis=1)),
+            self._hazed(bgr[keep], span.mean(axis=0)),
             detail[keep],
             camera_normals,
             np.einsum("ij,ij->i", in_camera[:, 0], camera_normals),
-            np.stack((span.min(axis=1), span.max(axis=1)), axis=-1),
+            np.stack((span.min(axis=0), span.max(axis=0)), axis=-1),
             things[keep],
         )
 
@@ -202,16 +207,28 @@ class Renderer:
 
 
 def _in_sight(bodies: Bodies, lens: Intrinsics, pose: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bodies that may be in the image and are large enough to be seen there."""
+    """Bodies that may be in the image, are large enough to be seen there and not behind a house."""
     apart = bodies.centres - pose[:2, 3].astype(np.float32)
     distance = np.linalg.norm(apart, axis=1)
-    axis = pose[:2, 2]
-    bearing = np.arctan2(axis[0] * apart[:, 1] - axis[1] * apart[:, 0], apart @ axis.astype(np.float32))
+    axis = pose[:2, 2].astype(np.float32)
+    bearing = np.arctan2(axis[0] * apart[:, 1] - axis[1] * apart[:, 0], apart @ axis)
     half_fov = np.radians(_half_fov_deg(lens)) + 0.03
     margin = np.arcsin(np.minimum(bodies.radii / np.maximum(distance, 1e-3), 1.0))
     seen = (np.abs(bearing) < half_fov + margin) | (distance < bodies.radii + 0.5)
     seen &= (distance < _REACH_M) & (np.maximum(bodies.radii, 0.6) * lens.fx > _SMALLEST_PX * distance)
-    return np.flatnonzero(seen)
+    index = np.flatnonzero(seen)
+    corners = bodies.footprints[index] - pose[:2, 3].astype(np.float32)
+    turned = np.arctan2(axis[0] * corners[..., 1] - axis[1] * corners[..., 0], corners @ axis)
+    ends = np.stack((turned.min(axis=1), turned.max(axis=1)), axis=1)
+    wraps = np.ptp(ends, axis=1) > np.pi  # stands behind the camera: neither hides nor is hidden
+    reach = np.stack((bearing[index] - margin[index], bearing[index] + margin[index]), axis=1)
+    wide = bodies.screens_m[index] > 0
+    bearings = np.where(wide[:, None], ends, reach)
+    bearings[wraps] = (-9.0, 9.0)
+    screens = np.where(wraps, 0, bodies.screens_m[index])
+    nearest = np.maximum(distance[index] - bodies.radii[index], 0)
+    kept = unobstructed(corners, nearest, bearings, bodies.tops_m[index], screens, float(pose[2, 3]))
+    return index[kept]
 
 
 _FOV: dict[Intrinsics, float] = {}

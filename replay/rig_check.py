@@ -16,10 +16,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CalibrationError, ImageError
 from ..fusion.grid import BevGrid
 from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera, Rig
+from ..runtime.frames import FrameSet, PixelFormat
+from ..runtime.images import pixels_of
 from .drawing import EGO_OUTLINE_M
 
 COVERAGE_GRID: Final = BevGrid(-30.0, 30.0, -30.0, 30.0, 0.25)
@@ -107,6 +110,25 @@ def check_rig(rig: Rig) -> tuple[Finding, ...]:
     if not any(finding.severity is Severity.ERROR for finding in findings):
         findings += _check_blind_sectors(measure_coverage(rig))
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
+
+
+def check_images(rig: Rig, frame_set: FrameSet) -> tuple[Finding, ...]:
+    """Look for images that are not what the calibration is about: another size, or none at all."""
+    findings = []
+    for camera in rig:
+        frame = frame_set.frame(camera.name)
+        if frame is not None:
+            size = (camera.intrinsics.width, camera.intrinsics.height)
+            try:
+                pixels_of(frame, size, 8 if frame.pixel_format is PixelFormat.JPEG else 1)
+            except ImageError as error:
+                findings.append(Finding(Severity.ERROR, "image", camera.name, str(error)))
+    return tuple(findings)
+
+
+def unreadable(error: CalibrationError) -> Finding:
+    """Report a rig that cannot even be read, for example for a rotation that is not orthonormal."""
+    return Finding(Severity.ERROR, "calibration", None, str(error))
 
 
 def measure_coverage(rig: Rig, grid: BevGrid = COVERAGE_GRID) -> Coverage:

@@ -167,7 +167,7 @@ def _grid(rng: np.random.Generator, reach_m: float) -> tuple[list[Array], set[fr
     edges = {frozenset((r * columns + c, r * columns + c + 1)) for r in range(rows) for c in range(columns - 1)}
     edges |= {frozenset((r * columns + c, (r + 1) * columns + c)) for r in range(rows - 1) for c in range(columns)}
     order = sorted(tuple(sorted(edge)) for edge in edges)
-    removals = int(rng.integers(1, 1 + len(order) // 5))
+    removals = int(rng.integers(0, 1 + len(order) // 6))
     for index in rng.permutation(len(order)):
         if removals == 0:
             break
@@ -329,7 +329,7 @@ def _join(
         arms = [Arm(i, end) for i, road in enumerate(roads) for end in (0, 1) if road.ends[end] == node]
         arms.sort(key=lambda arm: _outward_angle(roads[arm.road], arm.end, 8.0))
         arms_of.append(arms)
-        corner_m = rng.uniform(4.5, 7.0)
+        corner_m = rng.uniform(5.5, 8.0)
         for arm in arms:
             trims[arm.road][arm.end] = _setback(roads, arms, arm, corner_m)
         walks = rng.random() < 0.8 and all(roads[arm.road].profile.kind != "aisle" for arm in arms)

@@ -29,6 +29,8 @@ class Bodies:
     polygons : float32 [f, CORNERS, 3]; bgr : float32 [f, 3], lit; normals : float32 [f, 3]; detail : bool [f]
     first : int64 [b + 1], where each body's polygons begin
     footprints : float32 [b, 4, 2]; centres : float32 [b, 2]; radii : float32 [b], a circle around all its polygons
+    tops_m : float32 [b], height; screens_m : float32 [b], see :class:`Model`
+    extents_m : float32 [f], longest side of each polygon's bounding box
     things : int32 [b], number of the thing that the body is a part of, from 1
     """
 
@@ -40,6 +42,9 @@ class Bodies:
     footprints: NDArray[np.float32]
     centres: NDArray[np.float32]
     radii: NDArray[np.float32]
+    tops_m: NDArray[np.float32]
+    screens_m: NDArray[np.float32]
+    extents_m: NDArray[np.float32]
     things: NDArray[np.int32]
 
 
@@ -68,6 +73,9 @@ class ModelSet:
         self._radii = np.array(
             [np.linalg.norm(part.polygons[..., :2], axis=-1).max() for _, part in parts], np.float32
         ).reshape(-1)
+        self._tops = np.array([part.polygons[..., 2].max() for _, part in parts], np.float32).reshape(-1)
+        self._screens = np.array([part.screen_m for _, part in parts], np.float32).reshape(-1)
+        self._extents = np.ptp(self._polygons, axis=1).max(axis=1).astype(np.float32)
         self._numbers = (self._thing + first_thing).astype(np.int32)
 
     def place(self, poses: Array, light: Daylight) -> Bodies:
@@ -91,6 +99,9 @@ class ModelSet:
             footprints.astype(np.float32),
             poses[self._thing, :2].astype(np.float32),
             self._radii,
+            self._tops,
+            self._screens,
+            self._extents,
             self._numbers,
         )
 
@@ -114,6 +125,12 @@ class Scenery:
         self._street = np.ascontiguousarray((layers & DRIVABLE)[::shrink, ::shrink])
         self._walk = np.ascontiguousarray(blocked[::shrink, ::shrink])
         self._taken = np.zeros_like(self._street)
+
+    def free(self, at: Array, radius_m: float) -> bool:
+        """Whether four spots around a place are neither street, sidewalk nor taken: cheaper than to try in vain."""
+        spots = at + radius_m * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+        column, row = np.clip((spots + HALF_EXTENT_M) / _CELL_M, 0, len(self._walk) - 1).astype(int).T
+        return not bool((self._walk[row, column] | self._taken[row, column]).any())
 
     def add(self, parts: list[Model], at: Array, yaw: float, *, margin_m: float, avoid: str) -> bool:
         """Place a thing unless it would overlap: `avoid` is "walk" (streets and sidewalks), "street" or "nothing"."""
@@ -165,8 +182,9 @@ def furnish(rng: np.random.Generator, network: RoadNetwork, layers: NDArray[np.u
     for _ in range(int(260 * green)):
         scenery.add(bodies.tree(rng), rng.uniform(-158, 158, 2), 0.0, margin_m=1.5, avoid="walk")
     for _ in range(60):
-        size = rng.uniform(9, 24), rng.uniform(8, 13)
-        scenery.add(bodies.building(rng, *size), rng.uniform(-150, 150, 2), rng.uniform(0, 3), margin_m=2.0, avoid="walk")
+        at, length, depth = rng.uniform(-150, 150, 2), rng.uniform(9, 24), rng.uniform(8, 13)
+        if scenery.free(at, depth / 2):
+            scenery.add(bodies.building(rng, length, depth), at, rng.uniform(0, 3), margin_m=2.0, avoid="walk")
     return scenery
 
 
@@ -202,9 +220,10 @@ def _build(rng: np.random.Generator, scenery: Scenery, road: Road) -> None:
             setback = rng.uniform(1.0, 6.0) if town else rng.uniform(3.5, 9.0)
             offset = side * (road.profile.half_width_m + _SIDEWALK_END_M + setback + depth / 2)
             middle = arc + length / 2
-            if rng.random() < 0.85:
+            at = road.at(middle, offset)
+            if rng.random() < 0.85 and scenery.free(at, min(length, depth) / 2):
                 yaw = road.heading_at(float(np.clip(middle, begin, end)))
-                scenery.add(bodies.building(rng, length, depth), road.at(middle, offset), yaw, margin_m=0.6, avoid="walk")
+                scenery.add(bodies.building(rng, length, depth), at, yaw, margin_m=0.6, avoid="walk")
             arc += length + (rng.uniform(1, 8) if town else rng.uniform(3, 14))
 
 

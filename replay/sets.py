@@ -13,6 +13,8 @@ from .drive import DriveStep, Losses
 MAX_SKEW_S: Final = 0.06
 """How far apart the first and the last frame of a set may be, when the drive does not ask for less, seconds."""
 
+_FORGET_AFTER: Final = 10
+
 
 def skew_for_period(period_s: float | None) -> float:
     """Return the skew bound for cameras that fire every `period_s`.
@@ -28,9 +30,10 @@ def group_frames(
 ) -> Iterator[FrameSet]:
     """Group frames into sets.
 
-    A set closes when every camera has its frame, when a camera comes again, or when a frame is more than `max_skew_ns`
-    later than the set's first. The set's timestamp and ego pose are those of its latest frame; cameras without a frame
-    become absences. Time never runs backwards: a frame older than the one before it is dropped and counted.
+    A set closes when every camera has its frame, when a camera comes again, when a frame is more than `max_skew_ns`
+    later than the set's first, or when the frame by its camera's phase belongs to the next set (see :class:`_Phases`).
+    The set's timestamp and ego pose are those of its latest frame; cameras without a frame become absences. Time never
+    runs backwards: a frame older than the one before it is dropped and counted.
 
     Parameters
     ----------
@@ -39,31 +42,77 @@ def group_frames(
     max_skew_ns : bound, nanoseconds
     losses : counts what is dropped
     """
-    expected_cameras = tuple(cameras)
+    names = tuple(cameras)
+    phases = _Phases()
     members: dict[str, Frame] = {}
-    first_ns = newest_ns = -1
+    for frame in _forward(frames, names, losses):
+        phases.see(frame)
+        if members:
+            first = next(iter(members.values()))
+            late = frame.timestamp_ns - first.timestamp_ns > max_skew_ns
+            if late or frame.camera in members or not phases.agree(first, frame):
+                phases.close(members, complete=False)
+                yield _close(members, names, max_skew_ns)
+                members = {}
+        members[frame.camera] = frame
+        if len(members) == len(names):
+            phases.close(members, complete=True)
+            yield _close(members, names, max_skew_ns)
+            members = {}
+    if members:
+        yield _close(members, names, max_skew_ns)
+
+
+def _forward(frames: Iterable[Frame], names: tuple[str, ...], losses: Losses) -> Iterator[Frame]:
+    """Frames of these cameras in time order; drop and count what repeats or goes back."""
+    newest_ns = -1
     latest: dict[str, int] = {}
     for frame in frames:
-        if frame.camera not in expected_cameras:
+        if frame.camera not in names:
             continue
         if latest.get(frame.camera) == frame.timestamp_ns:
             losses.add("two frames of one camera at the same time")
-            continue
-        if frame.timestamp_ns < newest_ns:
+        elif frame.timestamp_ns < newest_ns:
             losses.add("timestamp goes backwards")
-            continue
-        if members and (frame.camera in members or frame.timestamp_ns - first_ns > max_skew_ns):
-            yield _close(members, expected_cameras, max_skew_ns)
-            members = {}
-        if not members:
-            first_ns = frame.timestamp_ns
-        newest_ns = latest[frame.camera] = frame.timestamp_ns
-        members[frame.camera] = frame
-        if len(members) == len(expected_cameras):
-            yield _close(members, expected_cameras, max_skew_ns)
-            members = {}
-    if members:
-        yield _close(members, expected_cameras, max_skew_ns)
+        else:
+            newest_ns = latest[frame.camera] = frame.timestamp_ns
+            yield frame
+
+
+class _Phases:
+    """When in a set each camera fires, learned from complete sets.
+
+    Without it one lost frame would let the frames behind it slip into the set before, and every set from there on would
+    mix two instants as long as both fit into the skew bound.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, int] = {}
+        self._latest: dict[str, int] = {}
+        self._intervals: dict[str, int] = {}
+        self._incomplete = 0
+
+    def see(self, frame: Frame) -> None:
+        """Take note of the time between a camera's frames."""
+        if frame.camera in self._latest:
+            self._intervals[frame.camera] = frame.timestamp_ns - self._latest[frame.camera]
+        self._latest[frame.camera] = frame.timestamp_ns
+
+    def agree(self, first: Frame, frame: Frame) -> bool:
+        """Whether two frames by their cameras' phases are nearer to one instant than to two."""
+        if first.camera not in self._offsets or frame.camera not in self._offsets or not self._intervals:
+            return True
+        apart = frame.timestamp_ns - self._offsets[frame.camera] - first.timestamp_ns + self._offsets[first.camera]
+        return 2 * abs(apart) <= min(self._intervals.values())
+
+    def close(self, members: dict[str, Frame], *, complete: bool) -> None:
+        """Learn from a complete set; forget when there has been none for long: the phases may have drifted."""
+        self._incomplete = 0 if complete else self._incomplete + 1
+        if complete:
+            first_ns = min(frame.timestamp_ns for frame in members.values())
+            self._offsets = {name: frame.timestamp_ns - first_ns for name, frame in members.items()}
+        elif self._incomplete > _FORGET_AFTER:
+            self._offsets = {}
 
 
 def window(

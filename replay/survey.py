@@ -73,13 +73,15 @@ class Survey:
         self._path = file.path
         self._needs_calibration = rig is None
         self._calibrations: dict[str, tuple[str, bytes]] = {}
+        self._losses = Losses()
         self.tree = FrameTree()
         self.streams: dict[str, ImageStream] = {}
         self.log_offset_ns: int | None = None
         self._list_streams(file)
         self._read(file)
         if not self.streams:
-            raise DriveError(expected(f"{file.path}: drive", f"a file with {foxglove.IMAGE} topics", "one without"))
+            got = f"one without{self._damage()}"
+            raise DriveError(expected(f"{file.path}: drive", f"a file with {foxglove.IMAGE} topics", got))
         self.ego_frame = self._find_ego()
         if rig is not None:
             self.rig = rig if cameras is None else rig.select(cameras)
@@ -110,7 +112,7 @@ class Survey:
     def _read(self, file: MessageFile) -> None:
         listed = bool(self.streams)
         started_ns: int | None = None
-        for message in file.messages(SCHEMAS, Losses()):
+        for message in file.messages(SCHEMAS, self._losses):
             started_ns = message.log_time_ns if started_ns is None else started_ns
             try:
                 news = self._take(message)
@@ -188,6 +190,12 @@ class Survey:
         ego = self.tree.common_ancestor(frame for frame in frames if self.tree.parent(frame))
         return ego or next((name for name in EGO_FRAMES if self.tree.parent(name)), None)
 
+    def _damage(self) -> str:
+        """Say what of the file was lost, as the end of a message about what is missing."""
+        lost = [f"{count} x {reason}" for reason, count in self._losses.reasons.items()]
+        lost += [self._losses.truncated] if self._losses.truncated else []
+        return f" (the file is damaged: {', '.join(lost)})" if lost else ""
+
     def _select(self, cameras: Sequence[str] | None) -> None:
         if cameras is None:
             return
@@ -203,7 +211,7 @@ class Survey:
                 cameras.append(self.camera_of(stream))
             except OctobevError as error:
                 if stream.sure:  # a stream that is only announced may lack anything
-                    raise type(error)(f"{self._path}: topic {stream.topic}: {error}") from error
+                    raise type(error)(f"{self._path}: topic {stream.topic}: {error}{self._damage()}") from error
         return Rig(tuple(cameras), name)
 
     def camera_of(self, stream: ImageStream) -> Camera:

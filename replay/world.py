@@ -69,7 +69,7 @@ class World:
         self.ground = make_ground(streams[4], self.network, markings, layout, shadows, self.light)
         self._occupied = np.zeros(self.ground.layers.shape, np.int32)
         for footprint, thing in zip(self.standing.footprints, self.standing.things, strict=True):
-            fill(self._occupied, [footprint.astype(np.float64)], int(thing), TRUTH_M)
+            fill(self._occupied, [_at_least_a_cell(footprint.astype(np.float64))], int(thing), TRUTH_M)
         self.traffic = Traffic(streams[5], self.network, seconds)
         self._movers = ModelSet(self.traffic.models, first_thing=len(scenery.things) + 1)
 
@@ -104,6 +104,17 @@ class World:
             things[_within(points, footprint.astype(np.float64))] = thing
         layers["occupancy"] = (things > 0).astype(np.uint8)
         return layers, things
+
+
+def _at_least_a_cell(footprint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A footprint widened to half a metre, so that a pole marks a cell of the usual grid."""
+    middle = footprint.mean(axis=0)
+    axes = (footprint[0] - footprint[3], footprint[1] - footprint[0])
+    widened = np.zeros_like(footprint)
+    for axis, signs in zip(axes, ((1, 1, -1, -1), (-1, 1, 1, -1)), strict=True):
+        length = float(np.linalg.norm(axis))
+        widened += np.outer(signs, axis / length * max(length, 0.5) / 2)
+    return middle + widened
 
 
 def _within(points: NDArray[np.float64], outline: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -194,24 +194,34 @@ def _dense_shape(
     where: str, spec: ImageOutput, tensor: TensorSpec, shape: tuple[int, int], batch: int
 ) -> tuple[tuple[int, ...], int]:
     """Find the shape to bind and the number of channels; the ONNX file must say what the manifest says."""
-    h, w = shape
-    channels: int | None = {"segmentation": len(spec.classes), "depth": 1}.get(spec.kind)
-    axis = {"nchw": 1, "nhwc": -1, "rows": -1}[spec.layout]
-    if channels is None and tensor.shape and len(tensor.shape) > 1 and isinstance(tensor.shape[axis], int):
-        channels = int(tensor.shape[axis])  # type: ignore[arg-type]
-    c = channels if channels is not None else 0
-    layouts: dict[str, list[tuple[int, ...]]] = {
-        "nchw": [(batch, c, h, w)],
-        "nhwc": [(batch, h, w, c)],
-        "rows": [(batch * h * w, c), (batch, h * w, c)],
-    }
-    candidates = layouts[spec.layout]
+    channels = _channels(spec, tensor)
+    fitting = [shape for shape in _layouts(spec, shape, batch, channels) if tensor.admits(shape)]
+    if tensor.dtype not in (np.float32, np.float16) or channels < 1 or not fitting:
+        named = "C" if spec.kind == "features" else channels
+        sizes = " or ".join(str(list(sizes)).replace("'", "") for sizes in _layouts(spec, shape, batch, named))
+        what = f"{where}: tensor {tensor.name} (kind {spec.kind})"
+        raise BundleError(expected(what, f"float32 {sizes} as declared", str(tensor)))
+    return fitting[0], channels
+
+
+def _channels(spec: ImageOutput, tensor: TensorSpec) -> int:
+    """Tell the length of the vector at a pixel: declared, or for features as the ONNX file says, 0 if it does not."""
+    if spec.kind == "segmentation":
+        return len(spec.classes)
     if spec.kind == "depth":
-        candidates.append((batch, h * w) if spec.layout == "rows" else (batch, h, w))
-    fitting = [candidate for candidate in candidates if tensor.admits(candidate)]
-    if tensor.dtype not in (np.float32, np.float16) or c == 0 or not fitting:
-        sizes = " or ".join(str(list(candidate)).replace(" 0", " C") for candidate in candidates)
-        raise BundleError(
-            expected(f"{where}: tensor {tensor.name} (kind {spec.kind})", f"float32 {sizes} as declared", str(tensor))
-        )
-    return fitting[0], c
+        return 1
+    axis = 1 if spec.layout == "nchw" else -1
+    size = tensor.shape[axis] if len(tensor.shape) > 1 else None
+    return size if isinstance(size, int) else 0
+
+
+def _layouts(spec: ImageOutput, shape: tuple[int, int], batch: int, channels: Any) -> list[tuple[Any, ...]]:
+    """List the shapes that a tensor of the declared layout may have."""
+    h, w = shape
+    layouts: dict[str, list[tuple[Any, ...]]] = {
+        "nchw": [(batch, channels, h, w)],
+        "nhwc": [(batch, h, w, channels)],
+        "rows": [(batch * h * w, channels), (batch, h * w, channels)],
+    }
+    without_channels = [(batch, h * w)] if spec.layout == "rows" else [(batch, h, w)]
+    return layouts[spec.layout] + (without_channels if spec.kind == "depth" else [])

@@ -18,6 +18,7 @@ REDUCTIONS: Final = (8, 4, 2, 1)
 """Divisors of the image size at which a JPEG can be decoded, the largest first."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_IHDR_LENGTH: Final = 13
 _SOF_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 _SOS: Final = 0xDA
@@ -113,14 +114,14 @@ def pixels_of(frame: Frame, size: tuple[int, int], reduction: int = 1, *, grey: 
     try:
         if isinstance(frame.data, bytes):
             _check_size(image_size(frame.data), size)
-            return _decode(frame.data, reduction, grey=grey)
+            return _decode(frame.data, size, reduction, grey=grey)
         _check_size((frame.data.shape[1], frame.data.shape[0]), size)
         return _grey(frame.data, frame.pixel_format) if grey else frame.data
     except ImageError as error:
         raise ImageError(where + str(error)) from error
 
 
-def _decode(data: bytes, reduction: int, *, grey: bool) -> NDArray[np.uint8]:
+def _decode(data: bytes, size: tuple[int, int], reduction: int, *, grey: bool) -> NDArray[np.uint8]:
     flags = (_GREY_FLAGS if grey else _COLOUR_FLAGS)[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
@@ -129,6 +130,7 @@ def _decode(data: bytes, reduction: int, *, grey: bool) -> NDArray[np.uint8]:
         raise ImageError(expected("encoded image", "one that can be decoded", reason)) from error
     if pixels is None:
         raise ImageError(expected("encoded image", "one that can be decoded", f"{len(data)} corrupt bytes"))
+    _check_size((pixels.shape[1], pixels.shape[0]), (-(-size[0] // reduction), -(-size[1] // reduction)))
     decoded: NDArray[np.uint8] = pixels
     return decoded
 
@@ -148,13 +150,27 @@ def _check_size(actual: tuple[int, int], calibrated: tuple[int, int]) -> None:
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """PNG (ISO/IEC 15948): signature, then the IHDR chunk; the IEND chunk last."""
-    if len(data) < 24 or data[12:16] != b"IHDR":
-        raise ImageError(expected("PNG", "whole", "a cut or damaged header"))
-    if b"IEND" not in data[-64:]:
-        raise ImageError(expected("PNG", "whole", "no end"))
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height
+    """PNG (ISO/IEC 15948): signature, then chunks of length, type, content and CRC: IHDR first, IEND last.
+
+    Lengths are checked because OpenCV's decoder believes them: 2 kB that claim a chunk of gigabytes cost it seconds.
+    """
+    position, kind = len(_PNG_SIGNATURE), b""
+    size: tuple[int, int] | None = None
+    while position + 12 <= len(data) and kind != b"IEND":
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        if (kind == b"IHDR") != (size is None) or position + 12 + length > len(data):
+            break
+        if size is None:
+            if length != _IHDR_LENGTH:
+                break
+            width, height = struct.unpack_from(">II", data, position + 8)
+            size = (width, height)
+        position += 12 + length
+    else:
+        if size is not None and kind == b"IEND":
+            return size
+    raise ImageError(expected("PNG", "whole", f"{len(data)} bytes, damaged or cut at byte {position}"))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -89,8 +89,8 @@ class Network:
         del parsed
         options = _session_options(threads, graph_optimization, profile_prefix)
         self._session = _load(model, name, options, providers)
-        self.input_specs = {value.name: _tensor_spec(value, name) for value in self._session.get_inputs()}
-        self.output_specs = {value.name: _tensor_spec(value, name) for value in self._session.get_outputs()}
+        self.input_specs = _tensor_specs(self._session.get_inputs, name)
+        self.output_specs = _tensor_specs(self._session.get_outputs, name)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -206,6 +206,14 @@ def _load(model: bytes, name: str, options: ort.SessionOptions, providers: Seque
         raise BundleError(
             f"network {name}: " + expected("model", "one that ONNX Runtime can load", _first_line(error))
         ) from error
+
+
+def _tensor_specs(read: Callable[[], list[Any]], network: str) -> dict[str, TensorSpec]:
+    try:
+        return {value.name: _tensor_spec(value, network) for value in read()}
+    except UnicodeDecodeError as error:
+        what = f"network {network}: names in the model"
+        raise BundleError(expected(what, "UTF-8", repr(error.object))) from error
 
 
 def _tensor_spec(value: Any, network: str) -> TensorSpec:

@@ -29,6 +29,11 @@ def parse_model(content: bytes, name: str) -> onnx.ModelProto:
         raise BundleError(f"network {name}: " + expected("model", "an ONNX file", f"{type(error).__name__}")) from error
     if not model.graph.output:
         raise BundleError(f"network {name}: " + expected("model", "an ONNX file", "a file without graph outputs"))
+    graph = model.graph
+    names = [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+    names += [tensor for node in graph.node for tensor in (*node.input, *node.output)]
+    if broken := [value for value in names if not isinstance(value, str)]:  # protobuf then gives bytes
+        raise BundleError(f"network {name}: " + expected("names in the model", "UTF-8", broken[0]))
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise BundleError(

@@ -121,7 +121,7 @@ def _hydra_model(batch: int | str = 1, *, with_nan: bool = False, channels_last:
     """Average of 4 x 4 pixels, and heads on it: each is one 1x1 convolution, so node counts tell which of them ran.
 
     features [B, 2, 4, 8]: red, green; logits [B, 3, 4, 8]: 10 * colour; log_depth [B, 1, 4, 8]: mean of the colours;
-    bright int64 [4, n]: where 1.0 * colour is above 0.5 (not fixed in size). `with_nan`: the logarithm of log_depth - 0.5
+    bright int64 [4, n]: where a colour is above 0.5 (not fixed in size). `with_nan`: the logarithm of log_depth - 0.5
     in place of log_depth. `channels_last`: features and logits as [B * 32, C] and [B, 4, 8, C].
     """
     h, w = HEIGHT // STRIDE, WIDTH // STRIDE

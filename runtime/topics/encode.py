@@ -81,9 +81,7 @@ def encode_output(
         valid=content.reason is None,
         reason=_short(content.reason),
         cameras=_cameras(predictions),
-        state=StateHeader(
-            predictions.state.carried, _short(predictions.state.reset_reason), predictions.state.age_ns
-        ),
+        state=StateHeader(predictions.state.carried, _short(predictions.state.reset_reason), predictions.state.age_ns),
         step=predictions.sequence,
         bundle_name=predictions.provenance.bundle_name,
         bundle_sha256=predictions.provenance.bundle_sha256,

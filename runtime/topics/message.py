@@ -189,9 +189,7 @@ def _check_bev(message: Message, shape: tuple[int, int], classes: int) -> None:
         _check_array(message, "log_odds", "float32", shape)
 
 
-def _check_array(
-    message: Message, name: str, dtype: str | None, shape: tuple[int, ...] | None = None
-) -> NDArray[Any]:
+def _check_array(message: Message, name: str, dtype: str | None, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
     array = message.arrays.get(name)
     if array is None:
         raise WireError(expected(f"arrays of a {message.kind}", f"with {name}", ", ".join(message.arrays) or "none"))
@@ -202,6 +200,6 @@ def _check_array(
 
 
 def _probability(values: NDArray[np.uint8]) -> NDArray[np.float32]:
-    probability = values / np.float32(255)
+    probability = np.asarray(values / np.float32(255), dtype=np.float32)
     probability.flags.writeable = False
     return probability

@@ -39,9 +39,7 @@ def check_topic(name: str) -> str:
         Not `component/component/...` of letters, digits, `_`, `-` and `.`, or longer than 255 bytes in UTF-8.
     """
     if not name or not all(map(_is_component, name.split("/"))):
-        raise TopicError(
-            expected("topic", "components of letters, digits, '_', '-' and '.' joined by '/'", repr(name))
-        )
+        raise TopicError(expected("topic", "components of letters, digits, '_', '-' and '.' joined by '/'", repr(name)))
     if len(name.encode()) > MAX_TOPIC_BYTES:
         raise TopicError(expected("topic", f"at most {MAX_TOPIC_BYTES} bytes", f"{len(name.encode())}"))
     return name

@@ -19,7 +19,7 @@ from ...errors import EndpointError, InvalidArgument, TopicError, expected
 from ...fusion.rig import Rig
 from ..predictions import Predictions
 from .encode import Stamp, encode_output, encode_rig, kind_of, topics_of
-from .endpoints import check_endpoint, default_endpoint, refuse_taken_path
+from .endpoints import check_endpoint, default_endpoint, identity_of, refuse_taken_path, remove_path
 from .header import MAX_PART_BYTES, UNKNOWN_KIND
 from .names import RESERVED, RIG, check_topic, topic_part
 from .wire import Buffer
@@ -151,7 +151,8 @@ class Publisher:
                     kind = self._kinds.get(topic, UNKNOWN_KIND)
                     self._send(encode_output(topic, output, predictions, stamp, kind=kind))
                     sent += 1
-            self._wake_if_pending()
+            if self._pending():
+                self._wake()
         return sent
 
     def set_rig(self, rig: Rig, rig_sha256: str) -> None:
@@ -161,7 +162,8 @@ class Publisher:
             parts = encode_rig(rig, rig_sha256, self._stamp(RIG))
             self._static[RIG] = parts
             self._send(parts)
-            self._wake_if_pending()
+            if self._pending():
+                self._wake()
 
     def close(self) -> None:
         """Stop publishing; what was not delivered yet is dropped. May be called again."""
@@ -175,6 +177,7 @@ class Publisher:
         self._wake()
         self._thread.join()
         self._context.destroy(linger=0)
+        remove_path(self._endpoint, self._path_identity)
         self._wake_sender.close()
         self._wake_receiver.close()
 
@@ -202,24 +205,26 @@ class Publisher:
             reason = "address in use" if error.errno == zmq.EADDRINUSE else str(error.strerror)
             raise EndpointError(f"{endpoint}: cannot publish there: {reason}") from error
         self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._path_identity = identity_of(self._endpoint)
 
     def _serve(self) -> None:
         """Thread: wait on the socket's descriptor (edge-triggered: read to the end) and on the wake-up line."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._socket.getsockopt(zmq.FD), selectors.EVENT_READ)
+            selector.register(self._socket.FD, selectors.EVENT_READ)
             selector.register(self._wake_receiver, selectors.EVENT_READ)
             while True:
                 with self._changed:
                     if self._closed:
                         return
-                    more = self._read_subscriptions()
+                    self._read_subscriptions()
+                    more = self._pending()
                 if not more:
                     selector.select()
                     with contextlib.suppress(BlockingIOError):
                         self._wake_receiver.recv(4096)
 
-    def _read_subscriptions(self) -> bool:
-        """Take what subscribers asked for; True when there may be more. The lock is held."""
+    def _read_subscriptions(self) -> None:
+        """Take what subscribers asked for, a limited number at once. The lock is held."""
         joined: set[bytes] = set()
         count = 0
         while count < _SUBSCRIPTIONS_AT_ONCE:
@@ -243,7 +248,6 @@ class Publisher:
                     self._send(message)
         if count:
             self._changed.notify_all()
-        return count == _SUBSCRIPTIONS_AT_ONCE
 
     def _wanted(self, part: bytes) -> bool:
         return any(part.startswith(prefix) for prefix in self._prefixes)
@@ -272,10 +276,9 @@ class Publisher:
         messages: list[Any] = list(parts)
         self._socket.send_multipart(messages, zmq.NOBLOCK, copy=True)
 
-    def _wake_if_pending(self) -> None:
-        """Sending may have swallowed the descriptor's signal for a subscription."""
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._wake()
+    def _pending(self) -> bool:
+        """Whether a subscription waits. Asked after every use of the socket, which may take the descriptor's edge."""
+        return bool(int(self._socket.EVENTS) & zmq.POLLIN)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

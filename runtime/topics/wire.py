@@ -62,7 +62,7 @@ def pack(header: Header, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
             )
         entries.append(ArrayHeader(name, array.dtype.name, array.shape))
         plain = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])
-        buffers.append(memoryview(plain.reshape(-1).view(np.uint8)))
+        buffers.append(plain.reshape(-1).view(np.uint8).data)
     packed = bytearray(_ENCODER.encode(msgspec.structs.replace(header, arrays=tuple(entries), crc32=0xFFFFFFFF)))
     if len(packed) > MAX_HEADER_BYTES:
         raise InvalidArgument(

@@ -210,6 +210,27 @@ def test_built_again_when_the_ground_moves_by_more_than_the_tolerance():
     assert views.builds == 2
 
 
+def test_views_that_somebody_holds_are_not_overwritten():
+    views = builder(stride=4.0)
+    held = [views.build([Pose.planar(float(step), 0.0, 0.0)] * 8) for step in range(5)]
+    part = views.build([Pose.planar(5.0, 0.0, 0.0)] * 8).weights[3:]
+    copies = [view.weights.copy() for view in held], part.copy()
+    for step in range(6, 12):
+        views.build([Pose.planar(float(step), 0.0, 0.0)] * 8)
+    for view, weights in zip(held, copies[0], strict=True):
+        np.testing.assert_array_equal(view.weights, weights)
+    np.testing.assert_array_equal(part, copies[1])
+
+
+def test_memory_of_views_that_nobody_holds_is_used_again():
+    views = builder(stride=4.0)
+    places = set()
+    for step in range(8):
+        view = views.build([Pose.planar(float(step), 0.0, 0.0)] * 8)
+        places.add(view.weights.__array_interface__["data"][0])
+    assert len(places) == 2
+
+
 def test_slow_drift_adds_up():
     views = builder(tolerance_cells=0.1)
     first = views.build()

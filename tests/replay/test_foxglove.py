@@ -5,7 +5,6 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.FrameTransforms_pb2 import FrameTransforms
 from foxglove_schemas_protobuf.Grid_pb2 import Grid
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from octobev.errors import CalibrationError, DriveError, InvalidArgument
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
@@ -21,7 +20,7 @@ TIME_NS = 1_533_201_470_404_874_123
 
 
 def calibration(**changes):
-    fields = dict(frame_id="CAM", width=640, height=480, distortion_model="plumb_bob", D=[0.0] * 5, K=K)
+    fields = {"frame_id": "CAM", "width": 640, "height": 480, "distortion_model": "plumb_bob", "D": [0.0] * 5, "K": K}
     return CameraCalibration(**(fields | changes)).SerializeToString()
 
 

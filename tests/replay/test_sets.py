@@ -1,5 +1,4 @@
 import pytest
-
 from octobev.errors import InvalidArgument
 from octobev.fusion.pose import Pose
 from octobev.replay.drive import DriveStep, Losses
@@ -73,6 +72,26 @@ def test_a_repeated_frame_is_counted_and_dropped():
     sets = group(("a", 0), ("a", 0), ("b", 1), ("b", 1), cameras="ab", losses=losses)
     assert members(sets) == [[("a", 0), ("b", 1)]]
     assert losses.reasons == {"two frames of one camera at the same time": 2}
+
+
+def test_a_lost_frame_does_not_shift_the_sets_after_it():
+    # b fires 25 ms after a, a 58 ms after b: both fit into the bound
+    events = [("a", 0), ("b", 25), ("a", 83), ("b", 108), ("b", 191), ("a", 249), ("b", 274), ("a", 332), ("b", 357)]
+    assert members(group(*events, cameras="ab")) == [
+        [("a", 0), ("b", 25)],
+        [("a", 83), ("b", 108)],
+        [("b", 191)],
+        [("a", 249), ("b", 274)],
+        [("a", 332), ("b", 357)],
+    ]
+
+
+def test_phases_that_change_for_good_are_learned_anew():
+    events = [(camera, 83 * n + offset) for n in range(3) for camera, offset in (("a", 0), ("b", 25))]
+    events += [(camera, 1000 + 83 * n + offset) for n in range(20) for camera, offset in (("b", 0), ("a", 30))]
+    sizes = [len(one.frames) for one in group(*events, cameras="ab")]
+    assert sizes[:3] == [2, 2, 2]
+    assert sizes[-5:] == [2, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(("period_s", "skew_s"), [(None, 0.06), (0.0, 0.06), (0.1, 0.06), (1 / 36, 0.75 / 36)])

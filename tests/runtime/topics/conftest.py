@@ -5,8 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from octobev import BevGrid, Camera, CameraOutput, Intrinsics, LensModel, OccupancyGrid, Pose, Predictions, Rig, RoadLayout
+from octobev import (
+    BevGrid,
+    Camera,
+    CameraOutput,
+    Intrinsics,
+    LensModel,
+    OccupancyGrid,
+    Pose,
+    Predictions,
+    Rig,
+    RoadLayout,
+)
 from octobev.runtime.predictions import BevTensor, Provenance, StateStatus
 
 GRID = BevGrid(-1.0, 2.0, -1.0, 1.0, 0.5)  # 6 x 4 cells

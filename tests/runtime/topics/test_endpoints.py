@@ -4,7 +4,6 @@ import stat
 from pathlib import Path
 
 import pytest
-
 from octobev.errors import EndpointError, InvalidArgument
 from octobev.runtime.topics.endpoints import check_endpoint, default_endpoint
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from octobev.errors import TopicError
 from octobev.runtime.topics.names import TopicPattern, check_topic, topic_part, topic_patterns
 

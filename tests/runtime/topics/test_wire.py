@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-
 from octobev import CameraOutput, Predictions, Rig
 from octobev.errors import InvalidArgument, TopicError, WireError
 from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig, topics_of
@@ -33,7 +32,7 @@ def forged(parts: list[Buffer], change: Callable[[dict[str, Any]], None]) -> lis
     """The same message with another header and a right checksum: what an attacker would send."""
     header = msgspec.msgpack.decode(parts[1])
     change(header)
-    header["crc32"] = 0xFFFFFFFF
+    header["crc32"] = header.pop("crc32") | 0xFFFFFFFF  # last, and four bytes long
     return seal([parts[0], msgspec.msgpack.encode(header), *parts[2:]])
 
 
@@ -163,15 +162,12 @@ def test_numbers_that_cannot_be_are_never_published(
         getattr(message, output)()
 
 
-def test_probabilities_are_rounded_to_the_nearest() -> None:
-    matrix = np.eye(3)
+def test_probabilities_are_rounded_to_the_nearest(make_predictions: Make) -> None:
     values = np.array([[[0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.0005, -0.0005]]], dtype=np.float32)
-    output = CameraOutput("a", "segmentation", values, ("x",), matrix)
-    fake = type("P", (), {})
-    assert fake
-    from octobev.runtime.topics.encode import _content
-
-    assert _content(output).arrays["values"].tolist() == [[[0, 0, 1, 255, 255, 0]]]
+    output = CameraOutput("front", "segmentation", values, ("x",), np.eye(3))
+    predictions = make_predictions(camera_outputs={"lines": {"front": output}})
+    message = decode(messages(predictions)["camera/front/lines"])
+    assert message.arrays["values"].tolist() == [[[0, 0, 1, 255, 255, 0]]]
 
 
 def test_arrays_are_read_only_views_of_the_buffer(make_predictions: Make) -> None:
@@ -217,7 +213,7 @@ def test_arrays_that_the_wire_does_not_take() -> None:
     header = Header(
         topic="x", kind="later", session=SESSION, sequence=0, timestamp_ns=0, published_ns=0, frame_id="ego"
     )
-    with pytest.raises(InvalidArgument, match="array a of x must be one of bool, .*, got complex128"):
+    with pytest.raises(InvalidArgument, match=r"array a of x must be one of bool, .*, got complex128"):
         pack(header, {"a": np.zeros(2, complex)})
     with pytest.raises(InvalidArgument, match="arrays of x must be at most 16, got 17"):
         pack(header, {str(i): np.zeros(1) for i in range(17)})

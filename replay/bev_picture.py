@@ -1,0 +1,126 @@
+"""Road layout, occupancy and ground truth as bird's-eye-view pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument, expected
+from ..runtime.predictions import OccupancyGrid, Predictions, RoadLayout
+from .drawing import (
+    CLASS_COLOURS,
+    GROUND,
+    BevView,
+    Colour,
+    Picture,
+    blend,
+    canvas,
+    class_colour,
+    draw_ego,
+    draw_hatching,
+    draw_ranges,
+)
+from .drive import GroundTruth
+
+_FAINTEST: Final = 0.15
+_FULL: Final = 0.7
+_STRENGTH: Final = {"intersection": 0.5}
+_REMEMBERED: Final = 0.72
+_HIDDEN: Final = 0.5
+_TRUTH_PAINTED: Final = ("drivable", "intersection", "crosswalk", "lane_divider", "road_edge", "occupancy")
+
+
+def bev_outputs(predictions: Predictions) -> tuple[RoadLayout | None, OccupancyGrid | None]:
+    """Return the road layout and the occupancy to draw: those of the usual names, else the first of each kind."""
+    layouts = [output for output in predictions.bev.values() if isinstance(output, RoadLayout)]
+    grids = [output for output in predictions.bev.values() if isinstance(output, OccupancyGrid)]
+    return (
+        predictions.road_layout or (layouts[0] if layouts else None),
+        predictions.occupancy or (grids[0] if grids else None),
+    )
+
+
+def draw_bev(view: BevView, layout: RoadLayout | None, occupancy: OccupancyGrid | None) -> Picture:
+    """Draw predictions: classes over each other by probability, occupancy on top, hatching where nobody ever saw.
+
+    What is remembered but not seen in this very set is darker.
+
+    Raises
+    ------
+    InvalidArgument
+        Neither is there, or they are on another grid than the view.
+    """
+    observed = np.zeros(view.grid.shape, dtype=np.bool_)
+    seen_now = np.zeros(view.grid.shape, dtype=np.bool_)
+    outputs = [output for output in (layout, occupancy) if output is not None]
+    if not outputs or any(output.grid != view.grid for output in outputs):
+        what = "outputs of a bird's-eye view"
+        raise InvalidArgument(expected(what, f"one or more on {view.grid}", [output.grid for output in outputs]))
+    for output in outputs:
+        observed |= output.observed
+        seen_now |= output.seen_by != 0
+    picture = canvas(*view.size, GROUND)
+    if layout is not None:
+        _paint(picture, view, {name: layout[name] for name in layout.classes})
+    if occupancy is not None:
+        likely = np.where(occupancy.observed, (occupancy.probability - 0.5) / 0.4, 0.0).clip(0.0, 1.0)
+        blend(picture, CLASS_COLOURS["occupancy"], _alpha(view, likely))
+    _darken(picture, view, observed & ~seen_now, _REMEMBERED)
+    draw_hatching(picture, _mask(view, ~observed))
+    _annotate(picture, view)
+    return picture
+
+
+def draw_truth(view: BevView, truth: GroundTruth) -> Picture:
+    """Draw ground truth in the colours of the predictions; what no camera can see is darker."""
+    picture = canvas(*view.size, GROUND)
+    shown = BevView(truth.grid, view.px_per_m)
+    if shown.size != view.size:
+        raise InvalidArgument(expected("grid of the ground truth", f"of the extent of {view.grid}", truth.grid))
+    layers = {name: truth.layers[name].astype(np.float32) for name in _TRUTH_PAINTED if name in truth.layers}
+    _paint(picture, shown, layers)
+    if "visible" in truth.layers:
+        _darken(picture, shown, truth.layers["visible"] == 0, _HIDDEN)
+    _annotate(picture, view)
+    return picture
+
+
+def legend_of(classes: Iterable[str]) -> list[tuple[str, Colour | None]]:
+    """Return legend entries for classes, in painting order, without those that say "nothing"."""
+    colours = {name: class_colour(name) for name in _ordered(classes)}
+    return [(name.replace("_", " "), colour) for name, colour in colours.items() if colour is not None]
+
+
+def _ordered(classes: Iterable[str]) -> list[str]:
+    names = list(dict.fromkeys(classes))
+    known = [name for name in CLASS_COLOURS if name in names]
+    return [*(name for name in names if name not in CLASS_COLOURS), *known]
+
+
+def _paint(picture: Picture, view: BevView, layers: Mapping[str, NDArray[Any]]) -> None:
+    for name in _ordered(layers):
+        colour = class_colour(name)
+        if colour is not None:
+            strength = ((layers[name] - _FAINTEST) / (_FULL - _FAINTEST)).clip(0.0, 1.0) * _STRENGTH.get(name, 1.0)
+            blend(picture, colour, _alpha(view, strength))
+
+
+def _alpha(view: BevView, strength: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(view.raster(strength.astype(np.float32)), dtype=np.float32)
+
+
+def _mask(view: BevView, cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(view.raster(cells.astype(np.uint8)), dtype=np.bool_)
+
+
+def _darken(picture: Picture, view: BevView, cells: NDArray[np.bool_], factor: float) -> None:
+    mask = _mask(view, cells)
+    picture[mask] = (picture[mask] * factor).astype(np.uint8)
+
+
+def _annotate(picture: Picture, view: BevView) -> None:
+    draw_ranges(picture, view)
+    draw_ego(picture, view)

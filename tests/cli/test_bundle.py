@@ -1,0 +1,98 @@
+"""`octobev bundle info` and `verify`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from octobev.cli.bundle import app
+from octobev.errors import BundleError, MissingFile
+from typer.testing import CliRunner
+
+RUN = CliRunner()
+
+
+def test_info_names_networks_and_outputs(write_bundle):
+    result = RUN.invoke(app, ["info", str(write_bundle())])
+    assert result.exit_code == 0
+    for text in (
+        "tiny 1.0  A bundle for tests",
+        "8 x 6 cells of 1 m",
+        "camera   32x16 rgb float32; cameras *; hydra.onnx",
+        "topdown  lifts features",
+        "of hydranet: road, line, obstacle",
+        "cast out of segmentation: drivable, divider",
+        "bright               raw           of hydranet",
+    ):
+        assert text in result.stdout
+
+
+def test_info_as_json_is_one_object(write_bundle):
+    result = RUN.invoke(app, ["info", "--json", str(write_bundle())])
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert report["outputs"]["occupancy"] == "occupancy"
+    assert report["manifest"]["networks"]["topdown"]["kind"] == "topdown"
+    assert report["manifest"]["grid"]["x_max_m"] == 8.0
+    assert len(report["sha256"]) == 64
+
+
+def test_verify_runs_every_output_once(write_bundle):
+    result = RUN.invoke(app, ["verify", str(write_bundle())])
+    assert result.exit_code == 0, result.stdout
+    assert "network   hydranet             CPUExecutionProvider" in result.stdout
+    assert "camera/camera/segmentation" in result.stdout
+    assert "tiny 1.0 is a good bundle" in result.stdout
+
+
+def test_verify_as_json_tells_types_and_shapes(write_bundle):
+    report = json.loads(RUN.invoke(app, ["verify", "--json", str(write_bundle())]).stdout)
+    outputs = {output["topic"]: output for output in report["outputs"]}
+    assert report["ok"] is True
+    assert report["providers"] == {"hydranet": ["CPUExecutionProvider"], "topdown": ["CPUExecutionProvider"]}
+    assert outputs["road_layout"]["arrays"]["probability"] == ["float32", [2, 8, 6]]
+    assert outputs["layout"]["kind"] == "road_layout"
+    assert outputs["camera/camera/features"]["arrays"]["values"] == ["float32", [2, 4, 8]]
+    assert {"onnxruntime", "numpy", "octobev"} <= set(report["versions"])
+
+
+def test_verify_uses_the_cameras_that_the_manifest_names(write_bundle, manifest_text):
+    named = manifest_text.replace('cameras = ["*"]', 'cameras = ["left", "right"]')
+    report = json.loads(RUN.invoke(app, ["verify", "--json", str(write_bundle(named))]).stdout)
+    topics = [output["topic"] for output in report["outputs"]]
+    assert "camera/left/depth" in topics
+    assert "camera/right/depth" in topics
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("width = 32", "widht = 32", "unknown key at networks.hydranet.input: widht"),
+        ('tensor = "image"', 'tensor = "picture"', "networks.hydranet.input.tensor must be an input of the ONNX file"),
+        ('tensor = "lifted"', 'tensor = "lift"', "lift"),
+    ],
+)
+def test_bad_bundle_is_exit_code_1_and_says_why(write_bundle, manifest_text, old, new, match):
+    path = write_bundle(manifest_text.replace(old, new, 1))
+    result = RUN.invoke(app, ["verify", str(path)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, BundleError)
+    assert match in str(result.exception)
+    result = RUN.invoke(app, ["verify", "--json", str(path)])
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert report["ok"] is False
+    assert match in report["error"]
+
+
+def test_bundle_whose_network_gives_nan_is_refused(write_bundle, hydra_model, manifest_text):
+    dark = manifest_text.replace("scale = 0.0039", "scale = 0.0009")
+    path = write_bundle(dark, {"hydra.onnx": hydra_model(with_nan=True)})
+    with pytest.raises(BundleError, match="outputs of a grey image must be valid, got depth/camera: network gave NaN"):
+        RUN.invoke(app, ["verify", str(path)], catch_exceptions=False, standalone_mode=False)
+
+
+def test_missing_bundle_is_a_missing_file(tmp_path):
+    result = RUN.invoke(app, ["info", str(tmp_path / "nowhere")])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, MissingFile)

@@ -1,0 +1,154 @@
+"""`octobev replay` as a user runs it, on a short synthetic drive and the bundle that is shipped."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from octobev.cli import build
+from octobev.replay.open import open_drive
+from octobev.replay.recorder import record_drive
+from octobev.replay.synthetic import SyntheticDrive
+from octobev.runtime.topics.subscriber import Subscriber
+from typer.testing import CliRunner
+
+SETS = 4
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("drive") / "town.mcap"
+    record_drive(SyntheticDrive(20_002, SETS / 8, rate_hz=8.0, size=(320, 240)), path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(build(), ["replay", *map(str, arguments)])
+
+
+def summary(*arguments):
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_summary_as_json(drive):
+    report = summary(drive)
+    assert report["sets"] == SETS
+    assert report["frames"] == SETS * 8
+    assert len(report["cameras"]) == 8
+    assert (report["dropped"], report["corrupt"], report["truncated"]) == (0, 0, None)
+    assert {"road_layout", "occupancy", "segmentation", "depth"} <= set(report["outputs"])
+    assert set(report["stages_ms"]["network"]) == {"p50", "p99"}
+    assert report["provenance"]["bundle_name"] == "octobev-reference"
+
+
+def test_digest_depends_on_the_drive_only(drive):
+    one, two = (summary(drive, "--threads", threads)["digest"] for threads in (1, 2))
+    assert one == two
+    assert summary(drive, "--duration", "0.2")["digest"] != one
+
+
+def test_only_the_wanted_outputs_and_cameras(drive):
+    report = summary(drive, "--outputs", "occupancy", "--cameras", "front_main,rear")
+    assert report["outputs"] == ["occupancy"]
+    assert report["cameras"] == ["front_main", "rear"]
+    assert report["frames"] == SETS * 2
+
+
+def test_part_of_a_drive(drive):
+    assert summary(drive, "--start", "0.125", "--duration", "0.25")["sets"] == 2
+
+
+def test_readable_summary(drive):
+    result = run(drive)
+    assert result.exit_code == 0
+    for words in ("4 sets", "32 frames of 8 cameras", "road_layout", "network", "digest"):
+        assert words in " ".join(result.stdout.split())
+
+
+def test_recording_can_be_opened_and_is_the_same_twice(drive, tmp_path):
+    for name in ("one.mcap", "two.mcap"):
+        summary(drive, "--record", tmp_path / name)
+    assert (tmp_path / "one.mcap").read_bytes() == (tmp_path / "two.mcap").read_bytes()
+
+
+def test_recording_is_not_overwritten_unless_forced(drive, tmp_path):
+    existing = tmp_path / "out.mcap"
+    existing.write_bytes(b"precious")
+    result = run(drive, "--record", existing)
+    assert isinstance(result.exception, OSError)
+    assert "out.mcap: exists already" in str(result.exception)
+    assert existing.read_bytes() == b"precious"
+    summary(drive, "--record", existing, "--force")
+    assert existing.stat().st_size > 1000
+
+
+def test_pictures_of_every_set(drive, tmp_path):
+    summary(drive, "--pictures", tmp_path / "out", "--duration", "0.2")
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_other_calibration_is_used(drive, tmp_path):
+    from octobev.fusion.rig import write_rig
+
+    rig = open_drive(drive).rig
+    write_rig(rig.select(["rear"]), tmp_path / "rig.toml")
+    assert summary(drive, "--rig", tmp_path / "rig.toml")["cameras"] == ["rear"]
+
+
+def test_published_predictions_are_received(drive, tmp_path):
+    endpoint = f"ipc://{tmp_path}/topic"
+    command = [sys.executable, "-m", "octobev", "replay", str(drive), "--publish", endpoint, "--rate", "0.5", "--json"]
+    with Subscriber(endpoint, ["road_layout", "rig"]) as subscriber:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        messages = {}
+        while len(messages) < 2:
+            message = subscriber.receive(30)
+            messages[message.topic] = message
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout)["sets"] == SETS
+    layout = messages["road_layout"].road_layout()
+    assert layout.classes == ("drivable", "lane_divider", "road_edge")
+    assert np.isfinite(layout.probability).all()
+    assert len(messages["rig"].header.rig.cameras) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere/drive.mcap"], "/nowhere/drive.mcap"),
+        (["{drive}", "--cameras", "roof"], "camera must be one of"),
+        (["{drive}", "--outputs", "lanes"], "outputs of bundle octobev-reference must be among"),
+        (["{drive}", "--bundle", "/nowhere"], "/nowhere: no such bundle directory"),
+        (["{drive}", "--rate", "0"], "rate must be positive, got 0"),
+        (["{drive}", "--rig", "/nowhere/rig.toml"], "/nowhere/rig.toml: no such rig file"),
+        (["{drive}", "--publish", "carrier-pigeon://x"], "carrier-pigeon"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_1(drive, arguments, message):
+    arguments = [argument.format(drive=drive) for argument in arguments]
+    command = [sys.executable, "-m", "octobev", "replay", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_truncated_drive_is_replayed_as_far_as_it_goes_with_exit_code_3(drive, tmp_path):
+    content = drive.read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    result = run(cut, "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert report["truncated"]
+    assert 0 < report["sets"] < SETS
+
+
+def test_wrong_usage_is_exit_code_2():
+    assert run().exit_code == 2
+    assert run("demo", "--threads", "0").exit_code == 2

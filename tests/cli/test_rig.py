@@ -1,0 +1,108 @@
+"""`octobev rig`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from octobev.cli.rig import app
+from octobev.errors import MissingFile, RecordingError, RigError
+from octobev.fusion.lens import Intrinsics
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig, read_rig, write_rig
+from typer.testing import CliRunner
+
+LENS = Intrinsics(640, 480, 300.0, 300.0, 319.5, 239.5)
+OPTICAL = Pose(np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]]))
+
+
+@pytest.fixture(name="rig_file")
+def _rig_file(tmp_path: Path) -> Path:
+    cameras = [Camera(f"camera_{i}", LENS, Pose.planar(0, 0, i * np.pi / 2) @ OPTICAL) for i in range(4)]
+    write_rig(Rig(tuple(cameras), "car"), tmp_path / "rig.toml")
+    return tmp_path / "rig.toml"
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_a_healthy_rig_passes(rig_file: Path) -> None:
+    output = run("check", rig_file)
+    assert "no findings" in output
+    assert "camera_3" in output
+
+
+def test_the_report_as_json(rig_file: Path) -> None:
+    report = json.loads(run("check", rig_file, "--json"))
+    assert (report["errors"], report["warnings"], report["findings"]) == (0, 0, [])
+    assert [camera["name"] for camera in report["cameras"]] == [f"camera_{i}" for i in range(4)]
+    assert report["cameras"][1]["yaw_deg"] == pytest.approx(90.0)
+    assert report["near_seen"] > 0.5
+
+
+def test_a_wrong_rig_fails_with_its_finding(rig_file: Path) -> None:
+    rig = read_rig(rig_file)
+    wrong = Rig((Camera("camera_0", LENS, rig["camera_0"].ego_from_camera.inverse()), *list(rig)[1:]))
+    write_rig(wrong, rig_file)
+    assert "inverted_transform" in run("check", rig_file, code=1)
+    report = json.loads(run("check", rig_file, "--json", code=1))
+    assert report["errors"] == 1
+    assert report["findings"][0]["check"] == "inverted_transform"
+    assert report["findings"][0]["camera"] == "camera_0"
+
+
+def test_a_rotation_that_is_none_is_a_finding_and_no_crash(rig_file: Path) -> None:
+    text = rig_file.read_text()
+    first = text.index("rotation = ")
+    broken = text[:first] + "rotation = [[0, 0, 1.2], [-1, 0, 0], [0, -1, 0]]" + text[text.index("\n", first) :]
+    rig_file.write_text(broken)
+    report = json.loads(run("check", rig_file, "--json", "--picture", rig_file.with_suffix(".png"), code=1))
+    assert report["findings"][0]["check"] == "calibration"
+    assert "(camera_0): rotation must be orthonormal" in report["findings"][0]["message"]
+    assert report["picture"] is None
+
+
+def test_a_picture_is_written(rig_file: Path) -> None:
+    out = rig_file.with_name("rig.png")
+    assert "rig.png" in run("check", rig_file, "--picture", out)
+    picture = cv2.imread(str(out))
+    assert picture.shape[1] > 1600
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(rig_file: Path) -> None:
+    with pytest.raises(RecordingError, match="No such file or directory"):
+        run("check", rig_file, "--picture", rig_file.parent / "missing" / "rig.png")
+
+
+def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
+    assert "94° x 77°" in run("show", rig_file)
+    shown = json.loads(run("show", rig_file, "--json"))
+    assert shown["name"] == "car"
+    assert shown["cameras"][0]["position_m"] == [0.0, 0.0, 1.5]
+
+
+def test_export_writes_the_same_rig_once(rig_file: Path) -> None:
+    out = rig_file.with_name("copy.toml")
+    assert "4 cameras" in run("export", rig_file, out)
+    assert out.read_text() == rig_file.read_text()
+    with pytest.raises(RecordingError, match="exists; --force overwrites it"):
+        run("export", rig_file, out)
+    run("export", rig_file, out, "--force")
+    with pytest.raises(RecordingError, match="No such file or directory"):
+        run("export", rig_file, rig_file.parent / "missing" / "rig.toml")
+
+
+def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="no such rig file"):
+        run("check", tmp_path / "missing.toml")
+    with pytest.raises(MissingFile, match="no such drive"):
+        run("check", tmp_path / "missing.mcap")
+    (tmp_path / "bad.toml").write_text("cameras = 3")
+    with pytest.raises(RigError, match="cameras must be one or more"):
+        run("check", tmp_path / "bad.toml")
