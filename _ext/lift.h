@@ -5,6 +5,7 @@
 #include "vector.h"
 
 #define LIFT_BATCH 4096
+#define DEPTH_BATCH 256
 
 /* First entry that is no column of the matrix, -1 when all are. */
 OCTOBEV_CLONES
@@ -114,19 +115,29 @@ static void lift_planes_block(const int32_t *indptr, const int32_t *indices, con
     }
 }
 
-/* Entries of a row are weighted first, all at once, and summed after, in their order. */
+/* Entries are weighted first, a batch at a time, and summed after, in the order of their rows. */
 OCTOBEV_CLONES
 static void depth_weights_block(const int32_t *indptr, const int32_t *indices, const float *weights,
                                 const float *depths, const float *depth_map, float sigma_m, float sigma_relative,
                                 float *OCTOBEV_RESTRICT out_weights, float *OCTOBEV_RESTRICT mass,
                                 ptrdiff_t first_row, ptrdiff_t last_row)
 {
-    for (ptrdiff_t k = indptr[first_row]; k < indptr[last_row]; k++) {
-        float depth = depths[k], seen = depth_map[indices[k]];
-        float deviation = (seen - depth) / (sigma_m + sigma_relative * depth);
-        int counts = (seen > 0) & (seen <= FLT_MAX) & (depth > 0);
-        float exponent = counts ? -0.5f * deviation * deviation : -INFINITY;
-        out_weights[k] = weights[k] * exp_negative(exponent);
+    float seen[DEPTH_BATCH], exponent[DEPTH_BATCH], share[DEPTH_BATCH];
+    const ptrdiff_t last = indptr[last_row];
+    for (ptrdiff_t start = indptr[first_row]; start < last; start += DEPTH_BATCH) {
+        const ptrdiff_t count = last - start < DEPTH_BATCH ? last - start : DEPTH_BATCH;
+        for (ptrdiff_t k = 0; k < count; k++)
+            seen[k] = depth_map[indices[start + k]];
+        for (ptrdiff_t k = 0; k < count; k++) {
+            float depth = depths[start + k], deviation = (seen[k] - depth) / (sigma_m + sigma_relative * depth);
+            int counts = (seen[k] > 0) & (seen[k] <= FLT_MAX) & (depth > 0);
+            exponent[k] = -0.5f * deviation * deviation;
+            share[k] = counts ? 1.0f : 0.0f;
+        }
+        for (ptrdiff_t k = 0; k < count; k++)
+            share[k] *= exp_negative(exponent[k]);
+        for (ptrdiff_t k = 0; k < count; k++)
+            out_weights[start + k] = weights[start + k] * share[k];
     }
     for (ptrdiff_t row = first_row; row < last_row; row++) {
         float sum = 0;

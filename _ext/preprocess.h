@@ -21,17 +21,11 @@ typedef struct {
     float scale[3], offset[3], fill[3];
 } Output;
 
-/* Where a row of samples lies between its pixels: first byte of the left upper pixel, way to the right. */
-typedef struct {
-    ptrdiff_t *place;
-    float *right;
-} Taps;
-
-/* Which pixels a row of boxes covers: pixels first .. first + count, their weights from `weights` on. */
+/* What each output sample of an axis is a weighted sum of: pixels first .. first + count, weights from `weight` on. */
 typedef struct {
     ptrdiff_t *first, *count, *weight;
     float *weights;
-} Boxes;
+} Taps;
 
 /* ---- source rows ---- */
 
@@ -48,99 +42,30 @@ static void pack_row(const Image *image, ptrdiff_t row, ptrdiff_t first, ptrdiff
     }
 }
 
-/* ---- bilinear ---- */
+/* ---- taps of one axis ---- */
 
-OCTOBEV_INLINE void blend_pixel(const uint8_t *upper, ptrdiff_t right, ptrdiff_t down, float wx, float wy, float *out)
+OCTOBEV_INLINE double clamped(double value, double low, double high)
 {
-    for (int c = 0; c < 3; c++) {
-        const uint8_t *p = upper + c;
-        float a = p[0], b = p[right], d = p[down], e = p[down + right];
-        float above = a + wx * (b - a), below = d + wx * (e - d);
-        out[c] = above + wy * (below - above);
-    }
-    out[3] = 0;
+    return value < low ? low : value > high ? high : value;
 }
 
-#ifdef OCTOBEV_VECTORS
-typedef uint32_t u4 __attribute__((vector_size(16)));
-typedef uint8_t b16 __attribute__((vector_size(16)));
-typedef uint16_t h16 __attribute__((vector_size(32)));
-typedef int32_t i16 __attribute__((vector_size(64)));
-
-OCTOBEV_INLINE uint32_t load_pixel(const uint8_t *pixel)
+/* Bilinear: the pixels on both sides of the sample's position, which is clamped to the crop and to the source. */
+OCTOBEV_INLINE ptrdiff_t bilinear_taps(ptrdiff_t index, ptrdiff_t samples, double start, double length,
+                                       ptrdiff_t extent, ptrdiff_t *first, float *weights)
 {
-    uint32_t bytes;
-    memcpy(&bytes, pixel, 4);
-    return bytes;
-}
-
-/* Four pixels of four bytes each; widened by a factor of two at a time, which compilers have instructions for. */
-#define LOAD_PIXELS(base, place)                                                                                      \
-    __builtin_convertvector(                                                                                          \
-        __builtin_convertvector(                                                                                      \
-            __builtin_convertvector((b16)(u4){load_pixel((base) + (place)[0]), load_pixel((base) + (place)[1]),       \
-                                              load_pixel((base) + (place)[2]), load_pixel((base) + (place)[3])},      \
-                                    h16),                                                                             \
-            i16),                                                                                                     \
-        f16)
-
-/* Each of four weights four times. */
-#define SPREAD(w) __builtin_shufflevector(w, w, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3)
-#endif
-
-/* pixels[x] = blend of the pixel at base + place[x], its neighbours `right` and `down` bytes away and the one across.
- * No byte at or after `end` is read. */
-OCTOBEV_INLINE void blend_row(const uint8_t *base, const uint8_t *end, const ptrdiff_t *place, ptrdiff_t right,
-                              ptrdiff_t down, const float *wx, const float *wy, ptrdiff_t width,
-                              float *OCTOBEV_RESTRICT pixels)
-{
-    ptrdiff_t x = 0;
-#ifdef OCTOBEV_VECTORS
-    const ptrdiff_t room = end - base - right - (down > 0 ? down : 0) - 4;
-    for (; x + 4 <= width; x += 4) {
-        const ptrdiff_t *at = place + x;
-        if (at[0] > room || at[1] > room || at[2] > room || at[3] > room) {
-            for (ptrdiff_t i = x; i < x + 4; i++)
-                blend_pixel(base + place[i], right, down, wx[i], wy[i], pixels + 4 * i);
-            continue;
-        }
-        f16 a = LOAD_PIXELS(base, at), b = LOAD_PIXELS(base + right, at);
-        f16 d = LOAD_PIXELS(base + down, at), e = LOAD_PIXELS(base + down + right, at);
-        f4 ways_right = *(const f4 *)(wx + x), ways_down = *(const f4 *)(wy + x);
-        f16 across = SPREAD(ways_right), along = SPREAD(ways_down);
-        f16 above = a + across * (b - a), below = d + across * (e - d);
-        *(f16 *)(pixels + 4 * x) = above + along * (below - above);
-    }
-#endif
-    for (; x < width; x++)
-        blend_pixel(base + place[x], right, down, wx[x], wy[x], pixels + 4 * x);
-}
-
-/* Position of output sample `index` in a source of `extent` pixels, clamped to the crop and to the source. */
-OCTOBEV_INLINE double sample_position(ptrdiff_t index, ptrdiff_t samples, double start, double length, double extent)
-{
-    double low = start > 0 ? start : 0, high = start + length - 1 < extent - 1 ? start + length - 1 : extent - 1;
     double position = start + ((double)index + 0.5) * length / (double)samples - 0.5;
-    if (high < low)
-        high = low = 0.5 * (low + high) < 0 ? 0 : 0.5 * (low + high) > extent - 1 ? extent - 1 : 0.5 * (low + high);
-    return position < low ? low : position > high ? high : position;
-}
-
-/* The pixel at or before a position that has a neighbour after it, where there is one; and the way to that neighbour. */
-OCTOBEV_INLINE ptrdiff_t split_position(double position, ptrdiff_t extent, float *way)
-{
+    double last = start + length - 1 > start ? start + length - 1 : start;
+    position = clamped(clamped(position, start, last), 0, (double)(extent - 1));
     ptrdiff_t pixel = (ptrdiff_t)position;
-    if (pixel > extent - 2)
-        pixel = extent > 1 ? extent - 2 : 0;
-    *way = (float)(position - (double)pixel);
-    return pixel;
+    *first = pixel;
+    weights[1] = (float)(position - (double)pixel);
+    weights[0] = 1 - weights[1];
+    return weights[1] > 0 ? 2 : 1;
 }
 
-/* ---- area ---- */
-
-/* First pixel, number of pixels and weights of the box that output sample `index` averages. */
-OCTOBEV_INLINE ptrdiff_t box_of(ptrdiff_t index, ptrdiff_t samples, double start, double length, ptrdiff_t extent,
-                                ptrdiff_t *first, float *weights)
+/* Area: the pixels that the sample's box covers, each weighted by how much of the box it is. */
+OCTOBEV_INLINE ptrdiff_t area_taps(ptrdiff_t index, ptrdiff_t samples, double start, double length, ptrdiff_t extent,
+                                   ptrdiff_t *first, float *weights)
 {
     double low = start + (double)index * length / (double)samples;
     double high = start + (double)(index + 1) * length / (double)samples;
@@ -154,10 +79,23 @@ OCTOBEV_INLINE ptrdiff_t box_of(ptrdiff_t index, ptrdiff_t samples, double start
     return count;
 }
 
-/* sums[i] = sums[i] + weight * bytes[i], or without the first term. */
-OCTOBEV_CLONES
-static void add_row(const uint8_t *OCTOBEV_RESTRICT bytes, float weight, ptrdiff_t length, int is_first,
-                    float *OCTOBEV_RESTRICT sums)
+/* ---- weighted sums of rows, then of pixels ---- */
+
+/* sums[i] = upper_weight * upper[i] + lower_weight * lower[i], added to what is there unless it is the first. */
+OCTOBEV_INLINE void add_rows(const uint8_t *OCTOBEV_RESTRICT upper, float upper_weight,
+                             const uint8_t *OCTOBEV_RESTRICT lower, float lower_weight, ptrdiff_t length, int is_first,
+                             float *OCTOBEV_RESTRICT sums)
+{
+    if (is_first)
+        for (ptrdiff_t i = 0; i < length; i++)
+            sums[i] = upper_weight * (float)upper[i] + lower_weight * (float)lower[i];
+    else
+        for (ptrdiff_t i = 0; i < length; i++)
+            sums[i] += upper_weight * (float)upper[i] + lower_weight * (float)lower[i];
+}
+
+OCTOBEV_INLINE void add_row(const uint8_t *OCTOBEV_RESTRICT bytes, float weight, ptrdiff_t length, int is_first,
+                            float *OCTOBEV_RESTRICT sums)
 {
     if (is_first)
         for (ptrdiff_t i = 0; i < length; i++)
@@ -167,23 +105,22 @@ static void add_row(const uint8_t *OCTOBEV_RESTRICT bytes, float weight, ptrdiff
             sums[i] += weight * (float)bytes[i];
 }
 
-/* pixels[x] = weighted sum over the box of x; `sums` has `step` floats a pixel and one more at its end. */
-OCTOBEV_CLONES
-static void average_row(const float *sums, ptrdiff_t step, const Boxes *boxes, ptrdiff_t width,
-                        float *OCTOBEV_RESTRICT pixels)
+/* pixels[x] = weighted sum over the taps of x; `sums` has `step` floats a pixel and one more at its end. */
+OCTOBEV_INLINE void sum_pixels(const float *sums, ptrdiff_t step, const Taps *taps, ptrdiff_t width,
+                               float *OCTOBEV_RESTRICT pixels)
 {
     for (ptrdiff_t x = 0; x < width; x++) {
-        const float *from = sums + boxes->first[x] * step, *weights = boxes->weights + boxes->weight[x];
-        const ptrdiff_t count = boxes->count[x];
+        const float *from = sums + taps->first[x] * step, *weights = taps->weights + taps->weight[x];
+        const ptrdiff_t count = taps->count[x];
 #ifdef OCTOBEV_VECTORS
-        f4 sum = {0};
-        for (ptrdiff_t i = 0; i < count; i++)
+        f4 sum = weights[0] * *(const f4 *)from;
+        for (ptrdiff_t i = 1; i < count; i++)
             sum += weights[i] * *(const f4 *)(from + i * step);
         *(f4 *)(pixels + 4 * x) = sum;
 #else
         for (int c = 0; c < 3; c++) {
-            float sum = 0;
-            for (ptrdiff_t i = 0; i < count; i++)
+            float sum = weights[0] * from[c];
+            for (ptrdiff_t i = 1; i < count; i++)
                 sum += weights[i] * from[i * step + c];
             pixels[4 * x + c] = sum;
         }
@@ -263,114 +200,86 @@ typedef struct {
     double left, top, crop_width, crop_height;
     ptrdiff_t inset_x, inset_y, inset_width, inset_height;
     ptrdiff_t first, count; /* columns of the source that are read */
-    Taps taps;
-    Boxes boxes;
+    Taps columns;
     ptrdiff_t scratch_bytes; /* for each thread */
     uint8_t *scratch;
 } Resize;
 
 OCTOBEV_INLINE ptrdiff_t aligned(ptrdiff_t bytes) { return (bytes + 63) & ~(ptrdiff_t)63; }
 
-/* Bytes of the tables, and of the scratch memory of one thread. */
+OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan) { return plan->is_packed ? 3 : plan->image.pixel_stride; }
+
+OCTOBEV_INLINE ptrdiff_t resize_taps(const Resize *plan, int vertical, ptrdiff_t index, ptrdiff_t *first,
+                                     float *weights)
+{
+    ptrdiff_t samples = vertical ? plan->inset_height : plan->inset_width;
+    ptrdiff_t extent = vertical ? plan->image.height : plan->image.width;
+    double start = vertical ? plan->top : plan->left, length = vertical ? plan->crop_height : plan->crop_width;
+    if (plan->by_area)
+        return area_taps(index, samples, start, length, extent, first, weights);
+    return bilinear_taps(index, samples, start, length, extent, first, weights);
+}
+
+/* Bytes of the tables; sets the scratch memory of one thread: pixels, row sums, weights of rows, two packed rows. */
 static ptrdiff_t resize_bytes(Resize *plan)
 {
-    const ptrdiff_t width = plan->inset_width, step = plan->is_packed ? 3 : plan->image.pixel_stride;
-    plan->scratch_bytes = aligned(16 * width) + aligned(4 * width) + 2 * aligned(3 * plan->count + 4)
-        + aligned(4 * (plan->count * step + 4)) + aligned(4 * ((ptrdiff_t)plan->crop_height + 4));
-    return aligned(8 * width) * 4 + aligned(4 * (plan->count + 3 * width)) + aligned(4 * width);
+    const ptrdiff_t width = plan->inset_width, row = plan->count * source_step(plan) + 4;
+    plan->scratch_bytes = aligned(16 * width) + aligned(4 * row) + aligned(4 * ((ptrdiff_t)plan->crop_height + 4))
+        + 2 * aligned(row);
+    return 3 * aligned(8 * width) + aligned(4 * (plan->count + 3 * width));
 }
 
 static void resize_tables(Resize *plan, uint8_t *memory)
 {
-    const ptrdiff_t width = plan->inset_width, step = plan->is_packed ? 3 : plan->image.pixel_stride;
+    const ptrdiff_t width = plan->inset_width;
+    Taps *columns = &plan->columns;
     ptrdiff_t used = 0;
-    plan->taps.place = (ptrdiff_t *)memory;
-    plan->boxes.first = (ptrdiff_t *)(memory + aligned(8 * width));
-    plan->boxes.count = (ptrdiff_t *)(memory + 2 * aligned(8 * width));
-    plan->boxes.weight = (ptrdiff_t *)(memory + 3 * aligned(8 * width));
-    plan->taps.right = (float *)(memory + 4 * aligned(8 * width));
-    plan->boxes.weights = (float *)(memory + 4 * aligned(8 * width) + aligned(4 * width));
+    columns->first = (ptrdiff_t *)memory;
+    columns->count = (ptrdiff_t *)(memory + aligned(8 * width));
+    columns->weight = (ptrdiff_t *)(memory + 2 * aligned(8 * width));
+    columns->weights = (float *)(memory + 3 * aligned(8 * width));
     for (ptrdiff_t x = 0; x < width; x++) {
-        if (plan->by_area) {
-            plan->boxes.weight[x] = used;
-            plan->boxes.count[x] = box_of(x, width, plan->left, plan->crop_width, plan->image.width,
-                                          &plan->boxes.first[x], plan->boxes.weights + used);
-            plan->boxes.first[x] -= plan->first;
-            used += plan->boxes.count[x];
-        } else {
-            double position = sample_position(x, width, plan->left, plan->crop_width, (double)plan->image.width);
-            ptrdiff_t pixel = split_position(position, plan->image.width, &plan->taps.right[x]);
-            plan->taps.place[x] = (pixel - plan->first) * step;
-        }
+        columns->weight[x] = used;
+        columns->count[x] = resize_taps(plan, 0, x, &columns->first[x], columns->weights + used);
+        columns->first[x] -= plan->first;
+        used += plan->by_area ? columns->count[x] : 2;
     }
 }
 
-OCTOBEV_INLINE void bilinear_row(const Resize *plan, ptrdiff_t y, uint8_t *scratch, float *pixels)
+OCTOBEV_INLINE const uint8_t *source_row(const Resize *plan, ptrdiff_t row, uint8_t *packed)
 {
-    const Image *image = &plan->image;
-    const ptrdiff_t width = plan->inset_width, packed_stride = aligned(3 * plan->count + 4);
-    float *wy = (float *)scratch, way;
-    uint8_t *packed = scratch + aligned(4 * width);
-    double position = sample_position(y, plan->inset_height, plan->top, plan->crop_height, (double)image->height);
-    ptrdiff_t row = split_position(position, image->height, &way), has_next = image->height > 1;
-    ptrdiff_t across = image->width > 1;
-    for (ptrdiff_t x = 0; x < width; x++)
-        wy[x] = way;
-    if (plan->is_packed) {
-        pack_row(image, row, plan->first, plan->count, packed);
-        if (has_next)
-            pack_row(image, row + 1, plan->first, plan->count, packed + packed_stride);
-        blend_row(packed, packed + 2 * packed_stride, plan->taps.place, 3 * across, packed_stride * has_next,
-                  plan->taps.right, wy, width, pixels);
-        return;
-    }
-    const ptrdiff_t last_row = image->row_stride > 0 ? image->height - 1 : 0;
-    const uint8_t *end = image->data + last_row * image->row_stride + (image->width - 1) * image->pixel_stride + 3;
-    const uint8_t *base = image->data + row * image->row_stride + plan->first * image->pixel_stride;
-    blend_row(base, end, plan->taps.place, across * image->pixel_stride, has_next * image->row_stride,
-              plan->taps.right, wy, width, pixels);
-}
-
-OCTOBEV_INLINE void area_row(const Resize *plan, ptrdiff_t y, uint8_t *scratch, float *pixels)
-{
-    const Image *image = &plan->image;
-    const ptrdiff_t step = plan->is_packed ? 3 : image->pixel_stride;
-    const ptrdiff_t length = (plan->count - 1) * step + 3;
-    float *sums = (float *)scratch;
-    float *weights = (float *)(scratch + aligned(4 * (plan->count * step + 4)));
-    uint8_t *packed = scratch + aligned(4 * (plan->count * step + 4)) + aligned(4 * ((ptrdiff_t)plan->crop_height + 4));
-    ptrdiff_t first, count;
-    count = box_of(y, plan->inset_height, plan->top, plan->crop_height, image->height, &first, weights);
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const uint8_t *bytes = image->data + (first + i) * image->row_stride + plan->first * step;
-        if (plan->is_packed) {
-            pack_row(image, first + i, plan->first, plan->count, packed);
-            bytes = packed;
-        }
-        add_row(bytes, weights[i], length, i == 0, sums);
-    }
-    sums[length] = 0;
-    average_row(sums, step, &plan->boxes, plan->inset_width, pixels);
+    if (!plan->is_packed)
+        return plan->image.data + row * plan->image.row_stride + plan->first * plan->image.pixel_stride;
+    pack_row(&plan->image, row, plan->first, plan->count, packed);
+    return packed;
 }
 
 OCTOBEV_CLONES
 static void resize_row(const Resize *plan, ptrdiff_t row, int thread)
 {
+    const ptrdiff_t y = row - plan->inset_y, width = plan->inset_width, step = source_step(plan);
+    const ptrdiff_t length = (plan->count - 1) * step + 3;
     uint8_t *scratch = plan->scratch + thread * plan->scratch_bytes;
-    float *pixels = (float *)scratch;
-    ptrdiff_t y = row - plan->inset_y, right = plan->inset_x + plan->inset_width;
+    float *pixels = (float *)scratch, *sums = (float *)(scratch + aligned(16 * width));
+    float *weights = (float *)((uint8_t *)sums + aligned(4 * (plan->count * step + 4)));
+    uint8_t *packed = (uint8_t *)weights + aligned(4 * ((ptrdiff_t)plan->crop_height + 4));
+    uint8_t *second = packed + aligned(plan->count * step + 4);
+    ptrdiff_t first, i;
     if (y < 0 || y >= plan->inset_height) {
         fill_row(&plan->out, row, 0, plan->out.width);
         return;
     }
-    scratch += aligned(16 * plan->inset_width);
-    if (plan->by_area)
-        area_row(plan, y, scratch, pixels);
-    else
-        bilinear_row(plan, y, scratch, pixels);
+    const ptrdiff_t rows = resize_taps(plan, 1, y, &first, weights);
+    for (i = 0; i + 2 <= rows; i += 2)
+        add_rows(source_row(plan, first + i, packed), weights[i], source_row(plan, first + i + 1, second),
+                 weights[i + 1], length, i == 0, sums);
+    if (i < rows)
+        add_row(source_row(plan, first + i, packed), weights[i], length, i == 0, sums);
+    sums[length] = 0;
+    sum_pixels(sums, step, &plan->columns, width, pixels);
     fill_row(&plan->out, row, 0, plan->inset_x);
-    write_row(&plan->out, row, plan->inset_x, plan->inset_width, pixels);
-    fill_row(&plan->out, row, right, plan->out.width);
+    write_row(&plan->out, row, plan->inset_x, width, pixels);
+    fill_row(&plan->out, row, plan->inset_x + width, plan->out.width);
 }
 
 /* ---- remap ---- */
@@ -383,15 +292,21 @@ typedef struct {
     uint8_t *scratch;
 } Remap;
 
+/* Where the samples of a row lie between their pixels: byte of the left upper pixel, ways to the right and down (each
+ * four times, for four channels), and whether the position is outside of the image. */
+typedef struct {
+    ptrdiff_t *place;
+    float *right, *down;
+    uint8_t *outside;
+} Places;
+
 static ptrdiff_t remap_bytes(const Remap *plan)
 {
-    return aligned(16 * plan->out.width) + 2 * aligned(4 * plan->out.width) + aligned(8 * plan->out.width)
-        + aligned(plan->out.width);
+    return 3 * aligned(16 * plan->out.width) + aligned(8 * plan->out.width) + aligned(plan->out.width);
 }
 
-/* Positions of a row -> places and ways; outside[x] where the position is not in the image (or NaN). */
-OCTOBEV_INLINE int locate_row(const Remap *plan, ptrdiff_t row, ptrdiff_t *place, float *wx, float *wy,
-                              uint8_t *outside)
+/* Returns whether some position of the row is outside (or NaN). */
+OCTOBEV_INLINE int locate_row(const Remap *plan, ptrdiff_t row, const Places *places)
 {
     const Image *image = &plan->image;
     const float *map_x = plan->map_x + row * plan->out.width, *map_y = plan->map_y + row * plan->out.width;
@@ -407,13 +322,80 @@ OCTOBEV_INLINE int locate_row(const Remap *plan, ptrdiff_t row, ptrdiff_t *place
         x = x < 0 ? 0 : x > x_last ? x_last : x;
         y = y < 0 ? 0 : y > y_last ? y_last : y;
         int32_t column = (int32_t)(x < x_low ? x : x_low), line = (int32_t)(y < y_low ? y : y_low);
-        place[i] = line * image->row_stride + column * image->pixel_stride;
-        wx[i] = x - (float)column;
-        wy[i] = y - (float)line;
-        outside[i] = !inside;
+        places->place[i] = line * image->row_stride + column * image->pixel_stride;
+        for (int c = 0; c < 4; c++) {
+            places->right[4 * i + c] = x - (float)column;
+            places->down[4 * i + c] = y - (float)line;
+        }
+        places->outside[i] = !inside;
         any |= !inside;
     }
     return any;
+}
+
+OCTOBEV_INLINE void blend_pixel(const uint8_t *upper, ptrdiff_t right, ptrdiff_t down, float wx, float wy, float *out)
+{
+    for (int c = 0; c < 3; c++) {
+        const uint8_t *p = upper + c;
+        float a = p[0], b = p[right], d = p[down], e = p[down + right];
+        float above = a + wx * (b - a), below = d + wx * (e - d);
+        out[c] = above + wy * (below - above);
+    }
+    out[3] = 0;
+}
+
+#ifdef OCTOBEV_VECTORS
+typedef uint32_t u4 __attribute__((vector_size(16)));
+typedef uint8_t b16 __attribute__((vector_size(16)));
+typedef uint16_t h16 __attribute__((vector_size(32)));
+typedef int32_t i16 __attribute__((vector_size(64)));
+
+OCTOBEV_INLINE uint32_t load_pixel(const uint8_t *pixel)
+{
+    uint32_t bytes;
+    memcpy(&bytes, pixel, 4);
+    return bytes;
+}
+
+/* Four pixels of four bytes each; widened by a factor of two at a time, which compilers have instructions for. */
+#define LOAD_PIXELS(base, place)                                                                                      \
+    __builtin_convertvector(                                                                                          \
+        __builtin_convertvector(                                                                                      \
+            __builtin_convertvector((b16)(u4){load_pixel((base) + (place)[0]), load_pixel((base) + (place)[1]),       \
+                                              load_pixel((base) + (place)[2]), load_pixel((base) + (place)[3])},      \
+                                    h16),                                                                             \
+            i16),                                                                                                     \
+        f16)
+#endif
+
+/* pixels[x] = blend of the pixel at base + place[x], its neighbours `right` and `down` bytes away and the one across.
+ * No byte at or after `end` is read. */
+OCTOBEV_INLINE void blend_row(const uint8_t *base, const uint8_t *end, const Places *places, ptrdiff_t right,
+                              ptrdiff_t down, ptrdiff_t width, float *OCTOBEV_RESTRICT pixels)
+{
+    const ptrdiff_t *place = places->place;
+    const float *ways_right = places->right, *ways_down = places->down;
+    ptrdiff_t x = 0;
+#ifdef OCTOBEV_VECTORS
+    const ptrdiff_t room = end - base - right - (down > 0 ? down : 0) - 4;
+    for (; x + 4 <= width; x += 4) {
+        const ptrdiff_t *at = place + x;
+        if (at[0] > room || at[1] > room || at[2] > room || at[3] > room) {
+            for (ptrdiff_t i = x; i < x + 4; i++)
+                blend_pixel(base + place[i], right, down, ways_right[4 * i], ways_down[4 * i], pixels + 4 * i);
+            continue;
+        }
+        f16 a = LOAD_PIXELS(base, at), b = LOAD_PIXELS(base + right, at);
+        f16 d = LOAD_PIXELS(base + down, at), e = LOAD_PIXELS(base + down + right, at);
+        f16 across = *(const f16 *)(ways_right + 4 * x), along = *(const f16 *)(ways_down + 4 * x);
+        f16 above = a + across * (b - a), below = d + across * (e - d);
+        *(f16 *)(pixels + 4 * x) = above + along * (below - above);
+    }
+#else
+    (void)end;
+#endif
+    for (; x < width; x++)
+        blend_pixel(base + place[x], right, down, ways_right[4 * x], ways_down[4 * x], pixels + 4 * x);
 }
 
 OCTOBEV_CLONES
@@ -422,17 +404,19 @@ static void remap_row(const Remap *plan, ptrdiff_t row, int thread)
     const ptrdiff_t width = plan->out.width;
     const Image *image = &plan->image;
     uint8_t *scratch = plan->scratch + thread * plan->scratch_bytes;
-    float *pixels = (float *)scratch, *wx = (float *)(scratch + aligned(16 * width));
-    float *wy = (float *)((uint8_t *)wx + aligned(4 * width));
-    ptrdiff_t *place = (ptrdiff_t *)((uint8_t *)wy + aligned(4 * width));
-    uint8_t *outside = (uint8_t *)place + aligned(8 * width);
+    float *pixels = (float *)scratch;
+    Places places;
+    places.right = (float *)(scratch + aligned(16 * width));
+    places.down = (float *)(scratch + 2 * aligned(16 * width));
+    places.place = (ptrdiff_t *)(scratch + 3 * aligned(16 * width));
+    places.outside = (uint8_t *)places.place + aligned(8 * width);
     const ptrdiff_t last_row = image->row_stride > 0 ? image->height - 1 : 0;
     const uint8_t *end = image->data + last_row * image->row_stride + (image->width - 1) * image->pixel_stride + 3;
-    int any = locate_row(plan, row, place, wx, wy, outside);
-    blend_row(image->data, end, place, image->width > 1 ? image->pixel_stride : 0,
-              image->height > 1 ? image->row_stride : 0, wx, wy, width, pixels);
+    int any = locate_row(plan, row, &places);
+    blend_row(image->data, end, &places, image->width > 1 ? image->pixel_stride : 0,
+              image->height > 1 ? image->row_stride : 0, width, pixels);
     for (ptrdiff_t x = 0; any && x < width; x++)
-        for (ptrdiff_t c = 0; outside[x] && c < plan->out.channels; c++)
+        for (ptrdiff_t c = 0; places.outside[x] && c < plan->out.channels; c++)
             pixels[4 * x + plan->out.order[c]] = plan->out.fill[c];
     write_row(&plan->out, row, 0, width, pixels);
 }

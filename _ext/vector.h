@@ -87,11 +87,10 @@ OCTOBEV_INLINE void transpose(const float *OCTOBEV_RESTRICT from, ptrdiff_t from
             to[c * to_stride + r] = from[r * from_stride + c];
 }
 
-/* exp(x) for x <= 0, error below 2 units in the last place; 0 below -87 and for NaN. Cephes expf (Moshier 1992). */
+/* exp(x) for x <= 0, error below 2 units in the last place; exp(-87) below that. Cephes expf (Moshier 1992). */
 OCTOBEV_INLINE float exp_negative(float x)
 {
-    int counts = x > -87.0f;
-    float clamped = counts ? x : 0.0f;
+    float clamped = x > -87.0f ? x : -87.0f;
     float power = (float)(int32_t)(clamped * 1.44269504088896341f - 0.5f); /* towards zero: nearest, as x <= 0 */
     float r = clamped - power * 0.693359375f + power * 2.12194440e-4f;
     float series = 1.9875691500e-4f;
@@ -105,7 +104,7 @@ OCTOBEV_INLINE float exp_negative(float x)
         float value;
     } scale;
     scale.bits = ((int32_t)power + 127) << 23;
-    return counts ? (series * r * r + r + 1.0f) * scale.value : 0.0f;
+    return (series * r * r + r + 1.0f) * scale.value;
 }
 
 /* log(x) for normal x > 0, error below 2 units in the last place. Cephes logf (Moshier 1992). */

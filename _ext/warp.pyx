@@ -1,63 +1,89 @@
 # cython: language_level=3, wraparound=False, cdivision=True, embedsignature=True
-"""BEV rasters under ego-motion."""
+"""Top-down rasters under ego-motion.
+
+`source_from_target` is an affine map of cell indices, [2, 3]: the centre of target cell (i, j) lies at
+`source_from_target @ (i, j, 1)` of the source, whole numbers being cell centres.
+"""
 
 from cython.parallel cimport prange
-from libc.math cimport floor
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t
-
-ctypedef float float32_t
 
 import numpy as np
 
 from .border import require, require_apart, require_finite, require_threads
 
+ctypedef float float32_t
+ctypedef double float64_t
 
-cdef inline float _sample(const float32_t[:, :, ::1] s, Py_ssize_t c, Py_ssize_t i, Py_ssize_t j, float fill) noexcept nogil:
-    if i < 0 or j < 0 or i >= s.shape[1] or j >= s.shape[2]:
-        return fill
-    return s[c, i, j]
+cdef extern from "warp.h" nogil:
+    ctypedef struct Warp:
+        ptrdiff_t nx, ny
+        ptrdiff_t target_nx, target_ny
+        ptrdiff_t planes
+        double source_from_target[6]
+        float fill
+
+    void warp_planes_row(const Warp* warp, const float* source, float* out, ptrdiff_t i) noexcept
+    void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i) noexcept
 
 
-def warp_planes(const float32_t[:, :, ::1] source not None, const double[:, :] source_from_target not None,
-                float32_t[:, :, ::1] out not None, float fill=0.0, int num_threads=1):
-    cdef Py_ssize_t i, j, c, i0, j0
-    cdef double x, y
-    cdef float a, b
+def warp_planes(
+    const float32_t[:, :, ::1] source not None,         # IN [planes, nx, ny]
+    const float64_t[:, :] source_from_target not None,  # IN [2, 3]
+    float32_t[:, :, ::1] out not None,                  # OUT [planes, nx of the target, ny of the target]
+    float fill=0.0,
+    int num_threads=1,
+):
+    """Sample every plane, bilinear; cells outside of the source count as `fill`."""
+    cdef Warp warp
+    cdef ptrdiff_t i
     cdef int threads = require_threads(num_threads)
-    cdef const double[:, :] m = source_from_target
-    require(m.shape[0] == 2 and m.shape[1] == 3, "source_from_target", "of shape (2, 3)", (m.shape[0], m.shape[1]))
-    require(bool(np.isfinite(source_from_target).all()), "source_from_target", "finite", np.asarray(source_from_target).tolist())
-    require(out.shape[0] == source.shape[0], "out", f"{source.shape[0]} planes", out.shape[0])
+    require(out.shape[0] == source.shape[0], "planes of out", f"{source.shape[0]}", out.shape[0])
+    require_finite("fill", fill)
     require_apart("out", out.base, source.base)
-    for i in prange(out.shape[1], nogil=True, num_threads=threads, schedule="static"):
-        for j in range(out.shape[2]):
-            x = m[0, 0] * i + m[0, 1] * j + m[0, 2]
-            y = m[1, 0] * i + m[1, 1] * j + m[1, 2]
-            x = min(max(x, -2.0), source.shape[1] + 1.0)
-            y = min(max(y, -2.0), source.shape[2] + 1.0)
-            i0 = <Py_ssize_t>floor(x)
-            j0 = <Py_ssize_t>floor(y)
-            a = <float>(x - i0)
-            b = <float>(y - j0)
-            for c in range(out.shape[0]):
-                out[c, i, j] = ((1 - a) * ((1 - b) * _sample(source, c, i0, j0, fill) + b * _sample(source, c, i0, j0 + 1, fill))
-                                + a * ((1 - b) * _sample(source, c, i0 + 1, j0, fill) + b * _sample(source, c, i0 + 1, j0 + 1, fill)))
+    _describe(source_from_target, source.shape[1], source.shape[2], out.shape[1], out.shape[2], &warp)
+    warp.planes, warp.fill = source.shape[0], fill
+    if out.shape[0] == 0 or out.shape[1] == 0 or out.shape[2] == 0:
+        return
+    if warp.nx == 0 or warp.ny == 0:
+        out[:, :, :] = fill
+        return
+    for i in prange(warp.target_nx, nogil=True, num_threads=threads, schedule="static"):
+        warp_planes_row(&warp, &source[0, 0, 0], &out[0, 0, 0], i)
 
 
-def warp_mask(const uint8_t[:, ::1] source not None, const double[:, :] source_from_target not None,
-              uint8_t[:, ::1] out not None, int num_threads=1):
-    cdef Py_ssize_t i, j
-    cdef double x, y
+def warp_mask(
+    const uint8_t[:, ::1] source not None,              # IN [nx, ny]
+    const float64_t[:, :] source_from_target not None,  # IN [2, 3]
+    uint8_t[:, ::1] out not None,                       # OUT [nx of the target, ny of the target]
+    int num_threads=1,
+):
+    """Take the nearest cell; 0 outside of the source."""
+    cdef Warp warp
+    cdef ptrdiff_t i
     cdef int threads = require_threads(num_threads)
-    cdef const double[:, :] m = source_from_target
-    require(m.shape[0] == 2 and m.shape[1] == 3, "source_from_target", "of shape (2, 3)", (m.shape[0], m.shape[1]))
-    require(bool(np.isfinite(source_from_target).all()), "source_from_target", "finite", np.asarray(source_from_target).tolist())
     require_apart("out", out.base, source.base)
-    for i in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        for j in range(out.shape[1]):
-            x = floor(m[0, 0] * i + m[0, 1] * j + m[0, 2] + 0.5)
-            y = floor(m[1, 0] * i + m[1, 1] * j + m[1, 2] + 0.5)
-            if x >= 0 and y >= 0 and x < source.shape[0] and y < source.shape[1]:
-                out[i, j] = source[<Py_ssize_t>x, <Py_ssize_t>y]
-            else:
-                out[i, j] = 0
+    _describe(source_from_target, source.shape[0], source.shape[1], out.shape[0], out.shape[1], &warp)
+    if out.shape[0] == 0 or out.shape[1] == 0:
+        return
+    if warp.nx == 0 or warp.ny == 0:
+        out[:, :] = 0
+        return
+    for i in prange(warp.target_nx, nogil=True, num_threads=threads, schedule="static"):
+        warp_mask_row(&warp, &source[0, 0], &out[0, 0], i)
+
+
+cdef int _describe(
+    const float64_t[:, :] matrix, ptrdiff_t nx, ptrdiff_t ny, ptrdiff_t target_nx, ptrdiff_t target_ny, Warp* warp
+) except -1:
+    cdef int row, column
+    shape = (matrix.shape[0], matrix.shape[1])
+    require(shape == (2, 3), "source_from_target", "of shape (2, 3)", shape)
+    require(bool(np.isfinite(matrix).all()), "source_from_target", "finite", np.asarray(matrix).tolist())
+    require(nx * ny < 2**31, "cells of source", "fewer than 2**31", nx * ny)
+    warp.nx, warp.ny, warp.target_nx, warp.target_ny = nx, ny, target_nx, target_ny
+    for row in range(2):
+        for column in range(3):
+            warp.source_from_target[3 * row + column] = matrix[row, column]
+    return 0

@@ -93,7 +93,7 @@ def synth(
     if as_json:
         print(json.dumps(summary))
     else:
-        megabytes = summary["bytes"] / 1e6
+        megabytes = (out.stat().st_size if out.exists() else 0) / 1e6
         print(f"{out}: {written} sets of {len(drive.rig)} cameras, {megabytes:.1f} MB")
     if interrupted:
         print("octobev: interrupted; the file is valid and holds what was written so far", file=sys.stderr)

@@ -122,9 +122,9 @@ def _camera(rig: Rig, name: str) -> dict[str, Any]:
         "model": lens.model.value,
         "fov_deg": [round(value, 3) for value in lens.fov_deg],
         "position_m": pose.translation_m.tolist(),
-        "yaw_deg": round(yaw, 4),
-        "pitch_deg": round(pitch, 4),
-        "roll_deg": round(roll, 4),
+        "yaw_deg": round(yaw, 4) + 0.0,
+        "pitch_deg": round(pitch, 4) + 0.0,
+        "roll_deg": round(roll, 4) + 0.0,
     }
 
 
@@ -182,5 +182,5 @@ def _print_rig(rig: Rig) -> None:
         size = f"{camera['width']}x{camera['height']}"
         fov = "{:.0f}° x {:.0f}°".format(*camera["fov_deg"])
         place = " ".join(f"{value:6.2f}" for value in camera["position_m"])
-        angles = " ".join(f"{camera[key] + 0.0:6.1f}" for key in ("yaw_deg", "pitch_deg", "roll_deg"))
+        angles = " ".join(f"{round(camera[key], 1) + 0.0:6.1f}" for key in ("yaw_deg", "pitch_deg", "roll_deg"))
         print(f"{camera['name']:{width}}  {size:>9}  {camera['model']:14}  {fov:>13}  {place}  {angles}")

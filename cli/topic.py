@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -60,8 +61,9 @@ def echo(
     """Print each message: what it is, its arrays and their ranges."""
     meters: dict[str, TopicMeter] = {}
     with Subscriber(endpoint, topic, insecure=insecure) as subscriber:
-        for message in _messages(subscriber, meters, timeout, count):
-            _emit(_as_json(message) if json else _as_text(message))
+        with contextlib.suppress(KeyboardInterrupt):
+            for message in _messages(subscriber, meters, timeout, count):
+                _emit(_as_json(message) if json else _as_text(message))
         if not json:
             _report(subscriber, meters, _list_line, json, final=True, stream=sys.stderr)
         _finish(subscriber)
@@ -118,10 +120,11 @@ def _measure(
     meters: dict[str, TopicMeter] = {}
     with Subscriber(endpoint, topic, insecure=insecure) as subscriber:
         due = time.monotonic() + REPORT_S
-        for _ in _messages(subscriber, meters, timeout, count):
-            if time.monotonic() >= due:
-                _report(subscriber, meters, line, json, final=False)
-                due = time.monotonic() + REPORT_S
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in _messages(subscriber, meters, timeout, count):
+                if time.monotonic() >= due:
+                    _report(subscriber, meters, line, json, final=False)
+                    due = time.monotonic() + REPORT_S
         _report(subscriber, meters, line, json, final=True)
         _finish(subscriber)
 
@@ -129,7 +132,7 @@ def _measure(
 def _messages(
     subscriber: Subscriber, meters: dict[str, TopicMeter], timeout_s: float, count: int | None
 ) -> Iterator[Message]:
-    """Messages until Ctrl-C, `count` of them, or silence; silence from the start is an error that names what is there."""
+    """Messages until silence or `count` of them; silence from the start is an error that names what is there."""
     received = 0
     try:
         while count is None or received < count:
@@ -137,8 +140,6 @@ def _messages(
             meters.setdefault(message.topic, TopicMeter(message.topic)).add(message)
             received += 1
             yield message
-    except KeyboardInterrupt:
-        return
     except TopicTimeout as silence:
         if received == 0:
             raise _unknown_topic(subscriber, silence) from None

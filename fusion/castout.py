@@ -7,6 +7,9 @@ Per step and cell, all cameras that see it vote with the weights of the view tra
 * where the image network gives depth, a pixel counts only as far as its depth agrees with that of the cell's point, so
   that what stands in front of a cell says nothing about it.
 
+A cell is looked at in several points, because near the car a pixel is much smaller than a cell: a class that is thinner
+than a cell (a line) is there when any of the points has it, other classes as far as the points have them on average.
+
 What remains is evidence of mass m in 0..1 with probability p. It is stitched as Bayesian log-odds relative to a prior
 (Thrun, Burgard, Fox 2005, ch. 9): `L = clip(decay * L + gain * m * (logit(p) - logit(prior)))`, and read as
 `sigmoid(L + logit(prior))`. Evidence fades with range and, by a half-life, with time.
@@ -14,7 +17,7 @@ What remains is evidence of mass m in 0..1 with probability p. It is stitched as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,7 +82,7 @@ class GroundStitcher:
     ----------
     grid : the ego grid of the results
     cameras, feature_shape, stride : the image outputs that are cast, see :class:`octobev.fusion.view.ViewBuilder`
-    heights_m : heights of the points that are looked at in each cell
+    offsets_m : float64 [samples, 3], points that are looked at in each cell, relative to its centre on the ground
     votes : float32 [image classes, channels], how much of each image class votes for each channel
     blockers : float32 [image classes], 1 for classes that hide the ground
     prior : prior probability per channel
@@ -92,7 +95,7 @@ class GroundStitcher:
         feature_shape: tuple[int, int],
         stride: float,
         *,
-        heights_m: Sequence[float],
+        offsets_m: NDArray[np.float64],
         votes: NDArray[np.float32],
         blockers: NDArray[np.float32],
         prior: Sequence[float],
@@ -101,15 +104,13 @@ class GroundStitcher:
         self.grid = grid
         self.stitching = stitching
         self.map = RollingMap(grid, votes.shape[1])
-        heights = len(heights_m)
-        points = np.repeat(self.map.points[:, np.newaxis, :], heights, axis=1)
-        points[:, :, 2] = heights_m
+        points = self.map.points[:, np.newaxis, :] + offsets_m
         self._view = ViewBuilder(points, cameras, feature_shape, stride, resolution_m=grid.resolution_m)
         self._votes = np.ascontiguousarray(np.column_stack((votes, blockers)), dtype=np.float32)
         clipped = np.clip(np.asarray(prior, dtype=np.float32), _SMALLEST, 1 - _SMALLEST)
         self.prior_logit = np.log(clipped / (1 - clipped)).astype(np.float32)
-        rows = len(points) * heights
-        self._heights = heights
+        self._samples = len(offsets_m)
+        rows = len(points) * self._samples
         self._classes = np.empty((rows, votes.shape[0]), dtype=np.float32)
         self._mass = np.empty(rows, dtype=np.float32)
         self._weights = np.empty(0, dtype=np.float32)
@@ -134,7 +135,7 @@ class GroundStitcher:
         Returns
         -------
         view : the transform that was used
-        cast : float32 [cells, heights, channels + 2]: votes per channel, void votes (blockers), mass of all
+        cast : float32 [cells, samples, channels + 2]: votes per channel, void votes (blockers), mass of all
         """
         ego_from_window = self.map.ego_from_window
         range_m = np.hypot(*self.map.points_ego().T)
@@ -149,7 +150,7 @@ class GroundStitcher:
         weights = self._agreeing_weights(view, evidence.depth_m, num_threads)
         lift.lift_rows(view.indptr, view.indices, weights, evidence.probability, self._classes, num_threads=num_threads)
         cast = np.column_stack((self._classes @ self._votes, self._mass))
-        return view, cast.reshape(-1, self._heights, cast.shape[1])
+        return view, cast.reshape(-1, self._samples, cast.shape[1])
 
     def stitch(self, probability_mass: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
         """Add evidence to the map.
@@ -214,18 +215,29 @@ class GroundStitcher:
 
 
 class RoadLayoutCastOut:
-    """Road layout from image classes: see the module."""
+    """Road layout from image classes: see the module.
 
-    def __init__(self, classes: Sequence[str], stitcher: GroundStitcher) -> None:
+    Parameters
+    ----------
+    classes : names of the stitcher's channels
+    thin : those of them that are thinner than a cell
+    """
+
+    def __init__(self, classes: Sequence[str], stitcher: GroundStitcher, thin: Collection[str] = ()) -> None:
         self.classes = tuple(classes)
         self.stitcher = stitcher
+        self._thin = [number for number, name in enumerate(self.classes) if name in thin]
 
     def step(self, evidence: ImageEvidence, num_threads: int = 1) -> RoadLayout:
         """Stitch one set and read the map."""
         view, cast = self.stitcher.cast(evidence, num_threads)
-        ground = cast.sum(axis=1)
-        mass = np.maximum(ground[:, -1] - ground[:, -2], 0)
-        self.stitcher.stitch(ground[:, :-2], mass)
+        evident = np.maximum(cast[:, :, -1] - cast[:, :, -2], 0)
+        mass = evident.mean(axis=1)
+        votes = cast[:, :, :-2].mean(axis=1)
+        if self._thin:
+            share = cast[:, :, self._thin] / np.maximum(evident, self.stitcher.stitching.min_mass)[:, :, np.newaxis]
+            votes[:, self._thin] = np.minimum(share.max(axis=1), 1) * mass[:, np.newaxis]
+        self.stitcher.stitch(votes, mass)
         log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
         probability = _sigmoid(log_odds)
         probability[:, ~observed] = 0
@@ -235,8 +247,8 @@ class RoadLayoutCastOut:
 class OccupancyCastOut:
     """Occupancy from image classes: see the module.
 
-    A cell is free as far as its ground is seen not to be an obstacle, and occupied as far as an obstacle is seen at any
-    of the heights above it.
+    The stitcher's first sample is the cell's centre on the ground, the others stand above it. A cell is free as far as its
+    ground is seen not to be an obstacle, and occupied as far as an obstacle is seen at any of the samples.
     """
 
     def __init__(self, stitcher: GroundStitcher) -> None:
@@ -252,6 +264,18 @@ class OccupancyCastOut:
         self.stitcher.stitch((share * mass)[:, np.newaxis], mass)
         log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
         return OccupancyGrid(self.stitcher.grid, log_odds[0], observed, seen_by, self.stitcher.stitching.half_life_s)
+
+
+def spread_in_cell(per_side: int, resolution_m: float) -> NDArray[np.float64]:
+    """Offsets of per_side x per_side points that share a cell evenly, float64 [samples, 3], metres."""
+    steps = ((np.arange(per_side) + 0.5) / per_side - 0.5) * resolution_m
+    x, y = np.meshgrid(steps, steps, indexing="ij")
+    return np.column_stack((x.ravel(), y.ravel(), np.zeros(per_side**2)))
+
+
+def above_centre(heights_m: Sequence[float]) -> NDArray[np.float64]:
+    """Offsets of points above a cell's centre, float64 [samples, 3], metres."""
+    return np.column_stack((np.zeros((len(heights_m), 2)), heights_m))
 
 
 def class_votes(image_classes: Sequence[str], groups: Sequence[Sequence[str]]) -> NDArray[np.float32]:

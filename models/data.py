@@ -180,5 +180,8 @@ def _draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None
         os.nice(10)
     cv2.setNumThreads(1)
     rays: dict[Intrinsics, Rays] = {}
+    parent = multiprocessing.parent_process()
     for town in towns:
+        if parent is not None and not parent.is_alive():
+            return
         write_shard(draw_town(town, width, height, rays=rays), shard_path(folder, town))

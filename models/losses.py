@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .net import HydraNetConfig, HydraOutputs, Tensor, functional, torch
 
-CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5)
-"""Weights in the cross entropy: other, drivable, lane marking, road edge, obstacle. Thin classes count more."""
+CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5, 2.0)
+"""Weights in the cross entropy: other, drivable, lane marking, road edge, obstacle, crosswalk. Thin classes count more."""
 
 DEPTH_WEIGHT = 0.5
 DICE_WEIGHT = 0.3

@@ -43,7 +43,7 @@ class HydraNetConfig:
 
     width: int = 320
     height: int = 192
-    classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle")
+    classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
     stem_channels: int = 16
     stage_channels: tuple[int, int, int, int] = (32, 64, 96, 128)
     stage_blocks: tuple[int, int, int, int] = (1, 1, 2, 1)

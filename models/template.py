@@ -72,27 +72,30 @@ kind = "road_layout"
 source = "segmentation"
 depth = "depth"
 blocked_by = ["obstacle"]
+thin = ["lane_divider", "road_edge"]
 half_life_s = 4.0
 range_m = 45.0
 depth_sigma_m = 0.5
 depth_sigma_relative = 0.15
 
 [castouts.road_layout.classes]
-drivable = ["drivable", "lane_marking"]
+drivable = ["drivable", "lane_marking", "crosswalk"]
 lane_divider = ["lane_marking"]
 road_edge = ["road_edge"]
+crosswalk = ["crosswalk"]
 
 [castouts.road_layout.prior]
 drivable = {drivable:.3f}
 lane_divider = {lane_divider:.3f}
 road_edge = {road_edge:.3f}
+crosswalk = {crosswalk:.3f}
 
 [castouts.occupancy]
 kind = "occupancy"
 source = "segmentation"
 depth = "depth"
 occupied_by = ["obstacle"]
-heights_m = [0.3, 0.8, 1.4]
+heights_m = [0.0, 0.3, 0.8, 1.4]
 half_life_s = 1.5
 range_m = 40.0
 depth_sigma_m = 0.5
@@ -108,7 +111,7 @@ def manifest_text(config: HydraNetConfig, *, file: str, sha256: str, priors: dic
 
     Parameters
     ----------
-    priors : `drivable`, `lane_divider`, `road_edge`, `occupied` -> probability before anything was seen, 0..1
+    priors : `drivable`, `lane_divider`, `road_edge`, `crosswalk`, `occupied` -> probability before anything was seen, 0..1
     """
     bounded = {name: min(max(value, 0.005), 0.995) for name, value in priors.items()}
     return _TEXT.format(

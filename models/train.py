@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from DIR/checkpoint.pt")
     parser.add_argument("--batch", type=int, default=16, help="images per step (default: %(default)s)")
     parser.add_argument("--towns", type=int, default=160, help="towns to draw, 50 MB each (default: %(default)s)")
+    parser.add_argument("--steps-per-town", type=int, default=64, help="until the next comes in (default: %(default)s)")
     parser.add_argument("--validation-towns", type=int, default=4, help="held-out towns (default: %(default)s)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
@@ -99,7 +100,7 @@ def _learn(training: Training, plan: TrainingPlan, options: argparse.Namespace) 
             towns,
             seed=options.seed,
             batch=options.batch,
-            steps_per_town=32,
+            steps_per_town=options.steps_per_town,
             window=20,
             wait=workers.wait,
         )

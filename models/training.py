@@ -222,9 +222,10 @@ def ground_priors(frequencies: dict[str, float]) -> dict[str, float]:
     """Turn frequencies of image classes, weighted by the ground that a pixel covers, into priors on the ground."""
     free = max(1.0 - frequencies["obstacle"], 1e-6)
     return {
-        "drivable": (frequencies["drivable"] + frequencies["lane_marking"]) / free,
+        "drivable": (frequencies["drivable"] + frequencies["lane_marking"] + frequencies["crosswalk"]) / free,
         "lane_divider": frequencies["lane_marking"] / free,
         "road_edge": frequencies["road_edge"] / free,
+        "crosswalk": frequencies["crosswalk"] / free,
         "occupied": frequencies["obstacle"],
     }
 

@@ -16,7 +16,7 @@ from .ground import HALF_EXTENT_M, LEVELS, LOOK_M, TRUTH_M, Ground, noise_tile
 Float32 = NDArray[np.float32]
 
 TAPS: Final = 3
-"""Samples per pixel row for ground beyond :data:`_FAR_M`: its pixels cover much more along than across the view."""
+"""Samples per row of pixels for ground beyond 9 m: its pixels cover much more along than across the view."""
 
 _FAR_M: Final = 9.0
 _GRAIN_M: Final = 0.012
@@ -27,25 +27,45 @@ class Rays:
     """Unit rays of a lens in the camera frame.
 
     pixels : float32 [h, w, 3]
-    taps : float32 [h * TAPS, w, 3], rays of the sub-rows
     outside : bool [h, w] or None, pixels that no direction maps to
     """
 
     pixels: Float32
-    taps: Float32
     outside: NDArray[np.bool_] | None
 
     @classmethod
     def of(cls, lens: Intrinsics) -> Rays:
-        """Rays of every pixel of a lens."""
-        v, u = np.mgrid[0 : lens.height, 0 : lens.width].astype(np.float64)
-        pixels, valid = lens.unproject(np.stack((u, v), axis=-1))
-        v, u = np.mgrid[0 : lens.height * TAPS, 0 : lens.width].astype(np.float64)
-        taps, _ = lens.unproject(np.stack((u, (v + 0.5) / TAPS - 0.5), axis=-1))
-        upwards = np.array([0.0, -1.0, 0.0])
-        pixels = np.where(np.isnan(pixels), upwards, pixels).astype(np.float32)
-        taps = np.where(np.isnan(taps), upwards, taps).astype(np.float32)
-        return cls(pixels, taps, None if valid.all() else ~valid)
+        """Rays of every pixel of a lens; in large images those between every fourth are interpolated (0.01 px)."""
+        step = 4 if lens.width * lens.height > 300_000 else 1
+        rows, columns = (np.append(np.arange(0, n - 1, step), n - 1) for n in (lens.height, lens.width))
+        v, u = np.meshgrid(rows.astype(np.float64), columns.astype(np.float64), indexing="ij")
+        rays, _ = lens.unproject(np.stack((u, v), axis=-1))
+        if step > 1:
+            rays = _between(_between(rays, rows, lens.height).transpose(1, 0, 2), columns, lens.width).transpose(
+                1, 0, 2
+            )
+        outside = np.isnan(rays[..., 0])
+        pixels = np.where(outside[..., None], np.array([0.0, -1.0, 0.0]), rays).astype(np.float32)
+        return cls(np.ascontiguousarray(pixels), outside if outside.any() else None)
+
+
+def _between(values: NDArray[np.float64], places: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Values [k, ...] known at `places` along the first axis, interpolated at 0 .. count - 1."""
+    wanted = np.arange(count)
+    after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
+    share = (wanted - places[after - 1]) / (places[after] - places[after - 1])
+    share = share.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.asarray(values[after - 1] * (1 - share) + values[after] * share)
+
+
+def _sub_rows(directions: Float32, count: int) -> Float32:
+    """Rays of :data:`TAPS` sub-rows of each of the first `count` rows, float32 [count * TAPS, w, 3]."""
+    above = directions[np.maximum(np.arange(count) - 1, 0)]
+    here = directions[:count]
+    below = directions[np.minimum(np.arange(count) + 1, len(directions) - 1)]
+    third = np.float32(1 / TAPS)
+    rows = (here + (above - here) * third, here, here + (below - here) * third)
+    return np.stack(rows, axis=1).reshape(count * TAPS, *directions.shape[1:])
 
 
 class Backdrop:
@@ -62,8 +82,10 @@ class Backdrop:
         self._corner = ground.corners.astype(np.float32)
         self._limit = (size - 1).astype(np.float32)
 
-    def draw(self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]) -> Float32:
-        """Fill an image [h, w, 3]; returns the distance to the ground along each ray, float32 [h, w], inf for the sky."""
+    def draw(
+        self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]
+    ) -> Float32:
+        """Fill an image [h, w, 3]; returns the distance to the ground along each ray, float32 [h, w], inf: sky."""
         rotation = world_from_camera[:3, :3].T.astype(np.float32)
         origin = world_from_camera[:3, 3].astype(np.float32)
         directions = rays.pixels @ rotation
@@ -79,9 +101,7 @@ class Backdrop:
             self._draw_sky(image[:last_sky], directions[:last_sky])
         if first_ground < len(image):
             below = np.s_[first_ground:]
-            ground = self._draw_ground(
-                directions[below], rays.taps[first_ground * TAPS :], rotation, distance[below], lens, origin
-            )
+            ground = self._draw_ground(directions[below], distance[below], lens, origin)
             if last_sky > first_ground:
                 mixed = np.s_[: last_sky - first_ground]
                 np.copyto(ground[mixed], image[first_ground:last_sky], where=sky[first_ground:last_sky, :, None])
@@ -92,25 +112,21 @@ class Backdrop:
         rows, columns = PANORAMA_SHAPE
         bearing = np.arctan2(directions[..., 1], directions[..., 0])
         map_x = (bearing + np.float32(np.pi)) * np.float32(columns / (2 * np.pi)) - np.float32(0.5)
-        map_y = (np.float32(SINE_RANGE[1]) - directions[..., 2]) * np.float32((rows - 1) / (SINE_RANGE[1] - SINE_RANGE[0]))
+        map_y = (np.float32(SINE_RANGE[1]) - directions[..., 2]) * np.float32(
+            (rows - 1) / (SINE_RANGE[1] - SINE_RANGE[0])
+        )
         np.clip(map_y, 0, rows - 1.001, out=map_y)
         cv2.remap(self._light.panorama, map_x, map_y, cv2.INTER_LINEAR, image, cv2.BORDER_WRAP)
 
     def _draw_ground(
-        self,
-        directions: Float32,
-        taps: Float32,
-        rotation: Float32,
-        distance: Float32,
-        lens: Intrinsics,
-        origin: Float32,
+        self, directions: Float32, distance: Float32, lens: Intrinsics, origin: Float32
     ) -> NDArray[np.uint8]:
         rows, columns = distance.shape
         far = np.flatnonzero(distance.max(axis=1) > _FAR_M)
         near_row = int(far[-1]) + 1 if len(far) else 0
         ground = np.empty((rows, columns, 3), np.uint8)
         if near_row:
-            fine = self._sample(taps[: near_row * TAPS] @ rotation, lens, origin, TAPS)
+            fine = self._sample(_sub_rows(directions, near_row), lens, origin, TAPS)
             ground[:near_row] = cv2.resize(fine, (columns, near_row), interpolation=cv2.INTER_AREA)
         if near_row < rows:
             ground[near_row:] = self._sample(directions[near_row:], lens, origin, 1)
@@ -118,7 +134,7 @@ class Backdrop:
         clear = np.exp(distance * np.float32(-1 / self._light.haze_m))
         hazy = np.empty_like(ground)
         hazy[:] = self._light.haze_bgr.astype(np.uint8)
-        return cv2.blendLinear(ground, hazy, clear, 1 - clear)
+        return np.asarray(cv2.blendLinear(ground, hazy, clear, 1 - clear), np.uint8)
 
     def _sample(self, directions: Float32, lens: Intrinsics, origin: Float32, taps: int) -> NDArray[np.uint8]:
         """Look of the ground along rays, from the atlas level that fits the size of a sample on the ground."""
@@ -138,7 +154,7 @@ class Backdrop:
             np.clip(position, 0, limit, out=position)
             position += self._corner[level, axis]
             maps.append(position)
-        return cv2.remap(self._ground.atlas, maps[0], maps[1], cv2.INTER_LINEAR)
+        return np.asarray(cv2.remap(self._ground.atlas, maps[0], maps[1], cv2.INTER_LINEAR), np.uint8)
 
     def _roughen(
         self, ground: NDArray[np.uint8], directions: Float32, distance: Float32, lens: Intrinsics, origin: Float32
@@ -154,6 +170,9 @@ class Backdrop:
         for coordinates in maps:
             np.clip(coordinates, -30000, 30000, out=coordinates)
         grain = cv2.remap(self._grain, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        fade = np.clip(2 - distance[part] * np.float32(2 / reach), 0, 1)  # whole up to half the reach
+        flat = np.full_like(grain, 128)
+        grain = cv2.blendLinear(grain, flat, fade, 1 - fade)
         ground[part] = cv2.multiply(ground[part], cv2.merge((grain, grain, grain)), scale=1 / 128)
 
     def classes(self, directions: Float32, distance: Float32, origin: Float32) -> NDArray[np.uint8]:
@@ -162,6 +181,8 @@ class Backdrop:
         reach = np.where(np.isfinite(distance), distance, np.float32(1e6))
         cells = []
         for axis in (0, 1):
-            position = (origin[axis] + reach * directions[..., axis] + np.float32(HALF_EXTENT_M)) * np.float32(1 / TRUTH_M)
+            position = (origin[axis] + reach * directions[..., axis] + np.float32(HALF_EXTENT_M)) * np.float32(
+                1 / TRUTH_M
+            )
             cells.append(np.clip(position, 0, raster.shape[0] - 1).astype(np.int32))
-        return raster[cells[1], cells[0]]
+        return np.asarray(raster[cells[1], cells[0]])

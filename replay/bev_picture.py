@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
+from ..fusion.grid import BevGrid
 from ..runtime.predictions import OccupancyGrid, Predictions, RoadLayout
 from .drawing import (
     CLASS_COLOURS,
@@ -17,7 +18,6 @@ from .drawing import (
     Colour,
     Picture,
     blend,
-    canvas,
     class_colour,
     draw_ego,
     draw_hatching,
@@ -62,29 +62,33 @@ def draw_bev(view: BevView, layout: RoadLayout | None, occupancy: OccupancyGrid 
     for output in outputs:
         observed |= output.observed
         seen_now |= output.seen_by != 0
-    picture = canvas(*view.size, GROUND)
+    cells = _ground(view.grid)
     if layout is not None:
-        _paint(picture, view, {name: layout[name] for name in layout.classes})
+        _paint(cells, {name: layout[name] for name in layout.classes})
     if occupancy is not None:
         likely = np.where(occupancy.observed, (occupancy.probability - 0.5) / 0.4, 0.0).clip(0.0, 1.0)
-        blend(picture, CLASS_COLOURS["occupancy"], _alpha(view, likely))
-    _darken(picture, view, observed & ~seen_now, _REMEMBERED)
-    draw_hatching(picture, _mask(view, ~observed))
-    _annotate(picture, view)
+        blend(cells, CLASS_COLOURS["occupancy"], likely.astype(np.float32))
+    _darken(cells, observed & ~seen_now, _REMEMBERED)
+    picture = view.raster(cells)
+    draw_hatching(picture, np.asarray(view.raster((~observed).astype(np.uint8)), dtype=np.bool_))
+    draw_ranges(picture, view)
+    draw_ego(picture, view)
     return picture
 
 
 def draw_truth(view: BevView, truth: GroundTruth) -> Picture:
     """Draw ground truth in the colours of the predictions; what no camera can see is darker."""
-    picture = canvas(*view.size, GROUND)
     shown = BevView(truth.grid, view.px_per_m)
     if shown.size != view.size:
         raise InvalidArgument(expected("grid of the ground truth", f"of the extent of {view.grid}", truth.grid))
     layers = {name: truth.layers[name].astype(np.float32) for name in _TRUTH_PAINTED if name in truth.layers}
-    _paint(picture, shown, layers)
+    cells = _ground(truth.grid)
+    _paint(cells, layers)
     if "visible" in truth.layers:
-        _darken(picture, shown, truth.layers["visible"] == 0, _HIDDEN)
-    _annotate(picture, view)
+        _darken(cells, truth.layers["visible"] == 0, _HIDDEN)
+    picture = shown.raster(cells)
+    draw_ranges(picture, view)
+    draw_ego(picture, view)
     return picture
 
 
@@ -100,27 +104,18 @@ def _ordered(classes: Iterable[str]) -> list[str]:
     return [*(name for name in names if name not in CLASS_COLOURS), *known]
 
 
-def _paint(picture: Picture, view: BevView, layers: Mapping[str, NDArray[Any]]) -> None:
+def _ground(grid: BevGrid) -> Picture:
+    """Return the colour of every cell, uint8 [nx, ny, 3], before anything is known."""
+    return np.full((*grid.shape, 3), GROUND, dtype=np.uint8)
+
+
+def _paint(cells: Picture, layers: Mapping[str, NDArray[Any]]) -> None:
     for name in _ordered(layers):
         colour = class_colour(name)
         if colour is not None:
             strength = ((layers[name] - _FAINTEST) / (_FULL - _FAINTEST)).clip(0.0, 1.0) * _STRENGTH.get(name, 1.0)
-            blend(picture, colour, _alpha(view, strength))
+            blend(cells, colour, strength.astype(np.float32))
 
 
-def _alpha(view: BevView, strength: NDArray[Any]) -> NDArray[np.float32]:
-    return np.asarray(view.raster(strength.astype(np.float32)), dtype=np.float32)
-
-
-def _mask(view: BevView, cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.asarray(view.raster(cells.astype(np.uint8)), dtype=np.bool_)
-
-
-def _darken(picture: Picture, view: BevView, cells: NDArray[np.bool_], factor: float) -> None:
-    mask = _mask(view, cells)
-    picture[mask] = (picture[mask] * factor).astype(np.uint8)
-
-
-def _annotate(picture: Picture, view: BevView) -> None:
-    draw_ranges(picture, view)
-    draw_ego(picture, view)
+def _darken(cells: Picture, where: NDArray[np.bool_], factor: float) -> None:
+    cells[where] = (cells[where] * factor).astype(np.uint8)

@@ -5,6 +5,7 @@ A model's own frame has x forward, y left, z up, and its origin on the ground in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Bgr = Sequence[float]
+Bgr = Sequence[float] | Array
 
 CORNERS = 6
 """Corners per polygon; shorter polygons repeat their last corner."""
@@ -93,9 +94,7 @@ class Sculptor:
             self.polygon(rings[0][::-1], np.asarray(bgr) * 0.6)
         return sides
 
-    def on(
-        self, side: Array, u: tuple[float, float], v: tuple[float, float], bgr: Bgr, *, glow: bool = False
-    ) -> None:
+    def on(self, side: Array, u: tuple[float, float], v: tuple[float, float], bgr: Bgr, *, glow: bool = False) -> None:
         """Add a rectangle on a side of a block, in fractions of its width and height."""
         s, t = np.array((u[0], u[1], u[1], u[0]))[:, None], np.array((v[0], v[0], v[1], v[1]))[:, None]
         corners = (1 - t) * ((1 - s) * side[0] + s * side[1]) + t * ((1 - s) * side[3] + s * side[2])
@@ -118,6 +117,11 @@ _PAINTS = (
     (232, 234, 234), (205, 207, 208), (150, 152, 154), (92, 94, 96), (36, 36, 38), (24, 24, 26), (120, 62, 34),
     (62, 36, 26), (34, 34, 150), (30, 44, 112), (72, 84, 58), (168, 188, 200), (60, 120, 170), (150, 140, 90),
 )  # fmt: skip
+_WALLS = (
+    (150, 175, 190), (175, 190, 200), (120, 135, 165), (90, 105, 150), (165, 165, 160), (130, 150, 160),
+    (190, 200, 206), (105, 120, 135), (140, 160, 140),
+)  # fmt: skip
+_ROOFS = ((70, 80, 130), (70, 72, 78), (60, 70, 95), (90, 95, 105))
 _GLASS, _RUBBER = (52, 44, 38), (22, 22, 22)
 
 
@@ -147,7 +151,12 @@ def car(rng: np.random.Generator, lights: bool = False) -> list[Model]:
     half_l, half_w = length / 2, width / 2
     s = Sculptor()
     s.block((-half_l + 0.08, half_l - 0.08, -half_w + 0.1, half_w - 0.1), (0.14, 0.3), (18, 18, 18))
-    body = s.block((-half_l, half_l, -half_w, half_w), (0.26, belt), paint, (-half_l + 0.05, half_l - 0.12, -half_w + 0.03, half_w - 0.03))
+    body = s.block(
+        (-half_l, half_l, -half_w, half_w),
+        (0.26, belt),
+        paint,
+        (-half_l + 0.05, half_l - 0.12, -half_w + 0.03, half_w - 0.03),
+    )
     _wheels(s, (-0.31 * length, 0.31 * length), half_w, 0.33 if kind != "suv" else 0.37)
     _car_lights(s, body, lights)
     inset = 0.13 if kind != "van" else 0.07
@@ -190,7 +199,12 @@ def truck(rng: np.random.Generator) -> list[Model]:
     cargo_bgr = np.array([(228, 230, 232), (200, 196, 186), (150, 110, 70), (70, 90, 170)][int(rng.integers(4))])
     cab = Sculptor()
     cab.block((split + 0.02, half_l - 0.1, -half_w + 0.2, half_w - 0.2), (0.25, 0.6), (25, 25, 25))
-    sides = cab.block((split + 0.02, half_l, -half_w + 0.06, half_w - 0.06), (0.5, 2.6), paint, (split + 0.02, half_l - 0.25, -half_w + 0.1, half_w - 0.1))
+    sides = cab.block(
+        (split + 0.02, half_l, -half_w + 0.06, half_w - 0.06),
+        (0.5, 2.6),
+        paint,
+        (split + 0.02, half_l - 0.25, -half_w + 0.1, half_w - 0.1),
+    )
     cab.on(sides[0], (0.06, 0.94), (0.5, 0.9), _GLASS)
     for side, u in ((sides[1], (0.1, 0.6)), (sides[3], (0.4, 0.9))):
         cab.on(side, u, (0.5, 0.88), _GLASS)
@@ -211,13 +225,12 @@ def truck(rng: np.random.Generator) -> list[Model]:
 
 def building(rng: np.random.Generator, length_m: float, depth_m: float) -> list[Model]:
     """A house with a gable roof or a block with a flat one; windows in every wall."""
-    wall = np.array([(150, 175, 190), (175, 190, 200), (120, 135, 165), (90, 105, 150), (165, 165, 160), (130, 150, 160),
-                     (190, 200, 206), (105, 120, 135), (140, 160, 140)][int(rng.integers(9))]) * rng.uniform(0.85, 1.08)  # fmt: skip
+    wall = np.array(_WALLS[int(rng.integers(len(_WALLS)))]) * rng.uniform(0.85, 1.08)
     floors = int(rng.integers(1, 3)) if length_m < 13 else int(rng.integers(2, 6))
     height = 3.0 * floors + 0.4
     half_l, half_d = length_m / 2, depth_m / 2
     s = Sculptor()
-    roof = np.array([(70, 80, 130), (70, 72, 78), (60, 70, 95), (90, 95, 105)][int(rng.integers(4))]) * rng.uniform(0.8, 1.1)
+    roof = np.array(_ROOFS[int(rng.integers(len(_ROOFS)))]) * rng.uniform(0.8, 1.1)
     sides = s.block((-half_l, half_l, -half_d, half_d), (0, height), wall, top=roof)
     if length_m < 14 and rng.random() < 0.8:
         _gable(s, half_l, half_d, height, roof, wall)
@@ -241,28 +254,22 @@ def building(rng: np.random.Generator, length_m: float, depth_m: float) -> list[
 
 
 def _gable(s: Sculptor, half_l: float, half_d: float, eaves: float, roof: Array, wall: Array) -> None:
-    ridge = eaves + rng_free_pitch(half_d)
-    e, x = 0.0, half_l
+    ridge, x = eaves + 0.62 * half_d, half_l
     s.polygon(np.array([(x, -half_d, eaves), (x, half_d, eaves), (x, 0, ridge)]), wall)
     s.polygon(np.array([(-x, half_d, eaves), (-x, -half_d, eaves), (-x, 0, ridge)]), wall)
-    s.polygon(np.array([(x, half_d + e, eaves), (-x, half_d + e, eaves), (-x, 0, ridge), (x, 0, ridge)]), roof)
-    s.polygon(np.array([(-x, -half_d - e, eaves), (x, -half_d - e, eaves), (x, 0, ridge), (-x, 0, ridge)]), roof)
+    s.polygon(np.array([(x, half_d, eaves), (-x, half_d, eaves), (-x, 0, ridge), (x, 0, ridge)]), roof)
+    s.polygon(np.array([(-x, -half_d, eaves), (x, -half_d, eaves), (x, 0, ridge), (-x, 0, ridge)]), roof)
 
 
-def rng_free_pitch(half_depth_m: float) -> float:
-    """Height of a ridge over the eaves."""
-    return 0.62 * half_depth_m
-
-
-def _ring(radius: float, z: float, turn: float = 0.0) -> Array:
-    angles = np.radians(np.arange(6) * 60 + turn)
+def _ring(radius: float, z: float) -> Array:
+    angles = np.radians(np.arange(6) * 60)
     return np.stack((radius * np.cos(angles), radius * np.sin(angles), np.full(6, z)), axis=-1)
 
 
 def _rings(s: Sculptor, rings: Sequence[Array], bgr: Array, rng: np.random.Generator) -> None:
     """Skin between hexagonal rings, from the lowest to the highest, every facet of a slightly different tone."""
     s.polygon(rings[0][::-1], bgr * 0.55)
-    for low, high in zip(rings[:-1], rings[1:], strict=True):
+    for low, high in itertools.pairwise(rings):
         for i in range(6):
             j = (i + 1) % 6
             s.polygon(np.array([low[i], low[j], high[j], high[i]]), bgr * rng.uniform(0.86, 1.14))
@@ -272,12 +279,13 @@ def _rings(s: Sculptor, rings: Sequence[Array], bgr: Array, rng: np.random.Gener
 def tree(rng: np.random.Generator) -> list[Model]:
     """A tree with a round or a pointed crown."""
     s = Sculptor()
-    green = np.array([(36, 82, 58), (42, 96, 78), (34, 74, 44), (52, 104, 98)][int(rng.integers(4))]) * rng.uniform(0.85, 1.15)
+    green = np.array([(36, 82, 58), (42, 96, 78), (34, 74, 44), (52, 104, 98)][int(rng.integers(4))]) * rng.uniform(
+        0.85, 1.15
+    )
     if rng.random() < 0.3:
         radius, height = rng.uniform(1.0, 1.5), rng.uniform(5, 8)
         s.block((-0.15, 0.15, -0.15, 0.15), (0, 0.6), (48, 62, 78))
         levels = (0.5, 0.55 * height, height)
-        rings = [_ring(radius * k, z, rng.uniform(0, 60)) for k, z in zip((1, 0.55, 0.05), levels, strict=True)]
         rings = [_ring(radius * k, z) for k, z in zip((1, 0.55, 0.05), levels, strict=True)]
         _rings(s, rings, green * 0.8, rng)
         return [s.model((-0.75 * radius, 0.75 * radius, -0.75 * radius, 0.75 * radius))]
@@ -331,9 +339,11 @@ def sign(rng: np.random.Generator) -> list[Model]:
     s = Sculptor()
     s.block((-0.04, 0.04, -0.04, 0.04), (0, 2.2), (130, 132, 134))
     plate = s.block((0.04, 0.07, -0.32, 0.32), (2.1, 2.74), (150, 152, 154), bottom=True)
-    colour, inner = [((40, 40, 200), (235, 235, 235)), ((170, 90, 30), (235, 235, 235)), ((40, 190, 230), (30, 30, 30))][
-        int(rng.integers(3))
-    ]
+    colour, inner = [
+        ((40, 40, 200), (235, 235, 235)),
+        ((170, 90, 30), (235, 235, 235)),
+        ((40, 190, 230), (30, 30, 30)),
+    ][int(rng.integers(3))]
     s.on(plate[0], (0, 1), (0, 1), colour)
     s.on(plate[0], (0.2, 0.8), (0.35, 0.65), inner)
     return [s.model((-0.1, 0.1, -0.15, 0.15))]

@@ -102,7 +102,7 @@ def _panorama(
         ridge = 0.008 + (0.03 - 0.012 * layer) * _ridge(rng, columns)
         colour = horizon * (0.86 - 0.16 * layer) * np.array([1.0, 0.97, 0.93]) * 0.95
         sky = np.where((heights[:, None] < ridge[None, :])[:, :, None], colour, sky)
-    return cv2.GaussianBlur(np.clip(sky, 0, 255).astype(np.uint8), (3, 3), 0)
+    return np.asarray(cv2.GaussianBlur(np.clip(sky, 0, 255).astype(np.uint8), (3, 3), 0), np.uint8)
 
 
 def _clouds(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ forward and y left, so picture row 0 is the farthest x and column 0 the farthest
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -363,7 +364,7 @@ def grid_of_tiles(groups: Sequence[int], aspect: float, width: int, height: int,
     columns, tile_width : most tiles in a row, and the tile width that they leave
     """
     best = (1, 0)
-    for columns in range(1, min(sum(groups), 4) + 1):
+    for columns in range(1, min(sum(groups), max(4, math.isqrt(2 * sum(groups)))) + 1):
         rows = len(rows_of_groups(groups, columns))
         tile_width = min((width - gap * (columns - 1)) // columns, int((height - gap * (rows - 1)) / rows * aspect))
         if tile_width >= best[1]:

@@ -48,7 +48,8 @@ class Ground:
 
     atlas : uint8 [S, 1.5 S, 3] BGR; level k, with pixels of `LOOK_M * 2**k`, begins at column and row `corners[k]`
     corners : int64 [levels, 2]
-    classes : uint8, image labels: 0 other, 1 drivable, 2 lane marking, 3 road edge
+    classes : uint8, image labels: 0 other, 1 drivable, 2 lane marking (lines between lanes and directions, the gaps of
+        dashed ones filled; no other paint), 3 road edge, 5 crosswalk
     layers : uint8, bits of ground truth
     direction_rad : float32, direction of the road in the world, without sign, NaN off the roads
     blocked : uint8, 1 where a road, its sidewalk or a parking lot lies
@@ -67,7 +68,9 @@ def to_pixels(points: Array, resolution_m: float) -> Array:
     return np.asarray((points + HALF_EXTENT_M) / resolution_m - 0.5)
 
 
-def fill(raster: NDArray[Any], outlines: Sequence[Array], value: Any, resolution_m: float, smooth: bool = False) -> None:
+def fill(
+    raster: NDArray[Any], outlines: Sequence[Array], value: Any, resolution_m: float, smooth: bool = False
+) -> None:
     """Fill outlines in the world frame; `smooth` blends the pixels on their border."""
     line = cv2.LINE_AA if smooth else cv2.LINE_8
     for outline in outlines:
@@ -77,7 +80,7 @@ def fill(raster: NDArray[Any], outlines: Sequence[Array], value: Any, resolution
 
 
 def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.uint8], NDArray[np.float32], Array]:
-    """Ground truth bits, corridor directions, and the signed distance to the boundary of drivable space (inside > 0)."""
+    """Ground truth bits, corridor directions, and the distance to the boundary of drivable space, positive inside."""
     size = round(2 * HALF_EXTENT_M / TRUTH_M)
     drivable = np.zeros((size, size), np.uint8)
     direction = np.full((size, size), np.nan, np.float32)
@@ -97,7 +100,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
     fill(direction, [place.outline for place in network.intersections], float("nan"), TRUTH_M)
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
-    boundary_m = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
+    boundary_m: NDArray[Any] = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
     boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 1.2)  # curbs without the steps of the raster
     layers = drivable * np.uint8(DRIVABLE)
     layers |= (np.abs(boundary_m) < EDGE_HALF_M).astype(np.uint8) * np.uint8(EDGE)
@@ -110,7 +113,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
         fill(plane, outlines, 1, TRUTH_M)
         layers |= plane * np.uint8(bit)
     direction[drivable == 0] = np.nan
-    return layers, direction, boundary_m
+    return np.asarray(layers, np.uint8), direction, np.asarray(boundary_m, np.float64)
 
 
 def make_ground(
@@ -130,10 +133,10 @@ def make_ground(
     _apply_paint(rng, look, *paint)
     _apply_light(rng, look, _shade(rng, network, shadows, light), light)
     atlas, corners = _atlas(look)
-    small = boundary_m.shape[::-1]
-    painted = cv2.resize(np.maximum(*paint), small, interpolation=cv2.INTER_AREA) > 40
     classes = (layers & DRIVABLE).astype(np.uint8)
-    classes[painted & (classes > 0)] = 2
+    paved = classes > 0
+    classes[paved & (layers & DIVIDER > 0)] = 2
+    classes[paved & (layers & CROSSWALK > 0)] = 5
     classes[(boundary_m > EDGE_LABEL_M[0]) & (boundary_m < EDGE_LABEL_M[1])] = 3
     blocked = (boundary_m > -(_CURB_M + _SIDEWALK_M)).astype(np.uint8)
     return Ground(atlas, corners, classes, layers, direction, blocked)
@@ -143,14 +146,18 @@ def noise_tile(rng: np.random.Generator, size: int, octaves: Sequence[tuple[floa
     """Noise that repeats: float32 [size, size], a sum of (blur in pixels, standard deviation)."""
     total = np.zeros((size, size), np.float32)
     for blur, deviation in octaves:
-        noise = rng.standard_normal((size, size), dtype=np.float32)
+        noise: NDArray[Any] = rng.standard_normal((size, size), dtype=np.float32)
         if blur > 0:
-            noise = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur)[size // 2 : -size // 2, size // 2 : -size // 2]
+            noise = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur)[
+                size // 2 : -size // 2, size // 2 : -size // 2
+            ]
         total += noise * (deviation / max(float(noise.std()), 1e-6))
     return total
 
 
-def _tile(rng: np.random.Generator, bgr: Sequence[float], octaves: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
+def _tile(
+    rng: np.random.Generator, bgr: Sequence[float] | Array, octaves: Sequence[tuple[float, float]]
+) -> NDArray[np.uint8]:
     noise = noise_tile(rng, 512, octaves)[:, :, None]
     return np.clip(np.array(bgr, np.float32) * (1 + noise / 100), 0, 255).astype(np.uint8)
 
@@ -168,7 +175,7 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
         (_level(-_CURB_M), _tile(rng, stone * 1.12, ((0, 2), (4, 3)))),
         (_level(-0.03), _tile(rng, stone * 0.55, ((0, 3),))),
         (_level(0.06), _tile(rng, [grey * 1.25, grey * 1.26, grey * 1.27], ((0, 3), (4, 3)))),
-        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 6), (1.2, 5), (10, 3)))),
+        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 6), (1.2, 4), (10, 2)))),
     ]
     wide = boundary.shape[1] * 2
     look = np.empty((boundary.shape[0] * 2, wide, 3), np.uint8)
@@ -178,7 +185,7 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
         band = look[top : top + 512]
         band[:] = tiled[0][1]
         for level, texture in tiled[1:]:
-            mask = cv2.compare(fine[top : top + 512], float(level), cv2.CMP_GE)
+            mask = (fine[top : top + 512] >= level).astype(np.uint8)
             cv2.copyTo(texture, mask, band)
     return look
 
@@ -235,11 +242,13 @@ def _shade(
 ) -> NDArray[np.uint8]:
     """Brightness of the ground, uint8 [y, x, 3] BGR at :data:`TRUTH_M`, 128 = as painted."""
     size = round(2 * HALF_EXTENT_M / TRUTH_M)
-    worn = np.full((size, size), 128, np.uint8)
+    worn: NDArray[Any] = np.full((size, size), 128, np.uint8)
     for road in network.roads:
         begin, end = road.span_m
         profile = road.profile
-        fill(worn, [road.strip(begin, end, -profile.half_width_m, profile.half_width_m)], rng.uniform(120, 136), TRUTH_M)
+        fill(
+            worn, [road.strip(begin, end, -profile.half_width_m, profile.half_width_m)], rng.uniform(120, 136), TRUTH_M
+        )
         for _ in range(rng.poisson(max(end - begin, 0) / 22)):
             start, low = rng.uniform(begin, end), rng.uniform(-profile.half_width_m, profile.half_width_m - 1)
             stop = min(start + rng.uniform(1, 14), end)
@@ -252,24 +261,24 @@ def _shade(
                     at = middle + offset
                     fill(worn, [road.strip(begin, end, at - width, at + width)], tone, TRUTH_M)
     worn = cv2.GaussianBlur(worn, (0, 0), 1.4)
-    uneven = sum(
+    uneven: Any = sum(
         cv2.resize(rng.standard_normal((n, n), dtype=np.float32), (size // 8, size // 8), interpolation=cv2.INTER_CUBIC)
         * weight
         for n, weight in ((20, 5.0), (60, 4.0), (200, 2.5))
     )
     uneven = cv2.resize(np.clip(128 + uneven, 90, 166).astype(np.uint8), (size, size), interpolation=cv2.INTER_LINEAR)
     worn = cv2.multiply(worn, uneven, scale=1 / 128)
-    shadow = np.zeros((size, size), np.uint8)
+    shadow: NDArray[Any] = np.zeros((size, size), np.uint8)
     fill(shadow, shadows, 255, TRUTH_M)
     blur = 0.8 if light.kind in ("clear", "low sun") else 5.0
     shadow = cv2.GaussianBlur(shadow, (0, 0), blur)
-    planes = [cv2.LUT(shadow, 255 - (np.arange(256) * s).astype(np.uint8)) for s in np.array([0.9, 1, 1.05]) * light.shadow]
-    return cv2.merge([cv2.multiply(worn, plane, scale=1 / 255) for plane in planes])
+    planes = [
+        cv2.LUT(shadow, 255 - (np.arange(256) * s).astype(np.uint8)) for s in np.array([0.9, 1, 1.05]) * light.shadow
+    ]
+    return np.asarray(cv2.merge([cv2.multiply(worn, plane, scale=1 / 255) for plane in planes]), np.uint8)
 
 
-def _apply_light(
-    rng: np.random.Generator, look: NDArray[np.uint8], shade: NDArray[np.uint8], light: Daylight
-) -> None:
+def _apply_light(rng: np.random.Generator, look: NDArray[np.uint8], shade: NDArray[np.uint8], light: Daylight) -> None:
     gains = tuple(float(g) for g in light.ground_bgr / 128)
     for top in range(0, look.shape[0], 512):
         part = shade[top // 2 : top // 2 + 256]
@@ -289,7 +298,8 @@ def _atlas(look: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64
     size = look.shape[0]
     atlas = np.empty((size, size + size // 2, 3), np.uint8)
     atlas[:, :size] = look
-    corners, level = [(0, 0)], look
+    corners: list[tuple[int, int]] = [(0, 0)]
+    level: NDArray[Any] = look
     for _ in range(LEVELS - 1):
         column, row = (size, 0) if len(corners) == 1 else (size, corners[-1][1] + level.shape[0])
         level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)

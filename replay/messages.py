@@ -40,8 +40,9 @@ _ENDINGS: Final[dict[int, int]] = {Opcode.DATA_END: 4, Opcode.FOOTER: 20}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: its topic, the name of its schema, how it is encoded, when it was recorded, its bytes."""
+    """One message: channel, topic, name of its schema, how it is encoded, when it was recorded, its bytes."""
 
+    channel_id: int
     topic: str
     schema: str
     encoding: str
@@ -138,7 +139,8 @@ class MessageFile:
                 position = chunks[number]
             elif end > self.size:
                 if not self.summary.verified:
-                    losses.truncated = f"{self.path.name} ends at byte {self.size}, in the record at byte {position}"
+                    where = f"in the record at byte {position}" if head else "before the end of its data"
+                    losses.truncated = f"{self.path.name} ends at byte {self.size}, {where}"
                 return
             elif _ENDINGS.get(opcode) == length:
                 if not self.summary.verified and not self._ends_well(file):
@@ -213,7 +215,9 @@ def _select(opcode: int, body: bytes, names: _Names, schemas: Collection[str], l
             if sender is None:
                 losses.add("message of an unknown channel")
             elif (name := names.schema_of(sender)) in schemas:
-                yield Message(sender.topic, name, sender.message_encoding, log_time_ns, body[_MESSAGE.size :])
+                yield Message(
+                    channel_id, sender.topic, name, sender.message_encoding, log_time_ns, body[_MESSAGE.size :]
+                )
     except MALFORMED:
         losses.add("malformed record")
 

@@ -90,7 +90,7 @@ def unobstructed(
 
 
 def clip_near(polygon: NDArray[Any]) -> NDArray[Any]:
-    """Part of a convex polygon [k, 3] in the camera frame with z of at least :data:`NEAR_M` (Sutherland and Hodgman)."""
+    """Part of a convex polygon [k, 3], camera frame, with z of at least :data:`NEAR_M` (Sutherland, Hodgman 1974)."""
     kept = []
     for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         if here[2] >= NEAR_M:
@@ -103,7 +103,7 @@ def clip_near(polygon: NDArray[Any]) -> NDArray[Any]:
 def clip_all(polygons: Float32, corners: int) -> tuple[Float32, NDArray[np.bool_]]:
     """Clip polygons [n, k, 3] at the near plane, padded to `corners`; and which of them remain."""
     depth = np.ascontiguousarray(polygons[..., 2].T)
-    kept = (depth > NEAR_M).any(axis=0)
+    kept = np.asarray((depth > NEAR_M).any(axis=0), np.bool_)
     padded = np.concatenate((polygons, np.repeat(polygons[:, -1:], corners - polygons.shape[1], axis=1)), axis=1)
     for index in np.flatnonzero(kept & (depth < NEAR_M).any(axis=0)):
         clipped = clip_near(polygons[index])
@@ -122,6 +122,8 @@ def project_outlines(polygons: Float32, lens: Intrinsics) -> Float32:
     """
     if lens.model is not LensModel.PINHOLE:
         polygons = _subdivided(polygons)
+    x: NDArray[Any]
+    y: NDArray[Any]
     x, y, z = polygons[..., 0], polygons[..., 1], polygons[..., 2]
     if lens.model is LensModel.KANNALA_BRANDT:
         lateral = np.hypot(x, y)

@@ -50,10 +50,11 @@ _MARGIN: Final = 16
 _HEADER: Final = 56
 _INFO: Final = 116
 _GAP: Final = 8
+_LEAST_TILES_HEIGHT: Final = 400
 _WIDTH: Final = 1600
 _WIDTH_WITH_TRUTH: Final = 2000
 _BEV_BOX: Final = (620, 800)
-_BEV_BOX_WITH_TRUTH: Final = (500, 680)
+_BEV_BOX_WITH_TRUTH: Final = (560, 740)
 _OVERLAY: Final = 0.55
 _NEAR_M: Final = 3.0
 _MOVING_WIDTH: Final = 960
@@ -143,7 +144,8 @@ class _Layout:
         self.panels_left = panels_left
         panel_height = self.view.size[1] if self.view else box[1]
         tiles_width = panels_left - 2 * _MARGIN
-        self.tiles = arrange_cameras(rig, _MARGIN, _HEADER, tiles_width, panel_height - _INFO, _GAP)
+        tiles_height = max(panel_height - _INFO, _LEAST_TILES_HEIGHT)
+        self.tiles = arrange_cameras(rig, _MARGIN, _HEADER, tiles_width, tiles_height, _GAP)
         self.below_tiles = max(tile.top + tile.height for tile in self.tiles) + _MARGIN
         self.height = max(_HEADER + panel_height, self.below_tiles + _INFO - _MARGIN) + _MARGIN
 

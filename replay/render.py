@@ -1,7 +1,7 @@
 """Views of a synthetic world through any lens, with per-pixel labels.
 
-The ground is sampled from its rasters, at the level whose pixels are as large as the view's; things are painted from the
-farthest to the nearest, and the polygon in front of each pixel is kept for labels and visibility.
+The ground is sampled from its rasters, at the level whose pixels are as large as the view's; things are painted from
+the farthest to the nearest, and the polygon in front of each pixel is kept for labels and visibility.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .world import World
 
 Float32 = NDArray[np.float32]
 
-CLASSES: Final = ("other", "drivable", "lane_marking", "road_edge", "obstacle")
+CLASSES: Final = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
 """Names of the image labels, by number."""
 
 OBSTACLE: Final = CLASSES.index("obstacle")
@@ -51,7 +51,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Faces:
-    """Polygons that made it into a view, in painting order; the plane of each is `normals @ x = offsets` in the camera frame."""
+    """Polygons in a view, in painting order; the plane of each is `normals @ x = offsets` in the camera frame."""
 
     outlines: Float32
     bgr: Float32
@@ -72,9 +72,7 @@ class Renderer:
     rays : rays by lens, of another renderer (its `rays`), to be shared with it; None to begin with none
     """
 
-    def __init__(
-        self, world: World, *, effects: bool = True, rays: dict[Intrinsics, Rays] | None = None
-    ) -> None:
+    def __init__(self, world: World, *, effects: bool = True, rays: dict[Intrinsics, Rays] | None = None) -> None:
         self.world = world
         self._backdrop = Backdrop(world.ground, world.light)
         self._exposure = Exposure(world.seed) if effects else None
@@ -118,7 +116,9 @@ class Renderer:
         rank[order] = np.arange(len(order))
         first_rank = np.concatenate(([0], np.cumsum([len(seen) for _, seen in chosen])))
         ranks = np.concatenate([rank[first_rank[i] + member] for i, (_, member) in enumerate(picks)])
-        polygons = np.concatenate([bodies.polygons[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        polygons = np.concatenate(
+            [bodies.polygons[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)]
+        )
         normals = np.concatenate([bodies.normals[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
         bgr = np.concatenate([bodies.bgr[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
         detail = np.concatenate([bodies.detail[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
@@ -127,7 +127,9 @@ class Renderer:
         )
         relative = polygons - origin
         facing = np.einsum("ij,ij->i", relative[:, 0], normals) < 0
-        extent = np.concatenate([bodies.extents_m[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
+        extent = np.concatenate(
+            [bodies.extents_m[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)]
+        )
         small = extent * lens.fx < np.where(detail, 3.0, 0.6) * np.hypot(relative[:, 0, 0], relative[:, 0, 1])
         keep = np.flatnonzero(facing & ~small)
         keep = keep[np.argsort(ranks[keep], kind="stable")]
@@ -156,7 +158,9 @@ class Renderer:
         clear = np.exp(-distance / self.world.light.haze_m)[:, None]
         return np.asarray(bgr * clear + self.world.light.haze_bgr * (1 - clear), np.float32)
 
-    def _cast_shadows(self, image: NDArray[np.uint8], lens: Intrinsics, pose: NDArray[np.float64], moving: Bodies) -> None:
+    def _cast_shadows(
+        self, image: NDArray[np.uint8], lens: Intrinsics, pose: NDArray[np.float64], moving: Bodies
+    ) -> None:
         """Dark ground beneath moving things; standing things have their shadows in the ground's raster."""
         near = np.flatnonzero(np.linalg.norm(moving.centres - pose[:2, 3], axis=1) < 70)
         if not len(near):
@@ -266,7 +270,7 @@ class Exposure:
         row, column = int(shift % 61), int(shift // 61 % 67)
         height, width = image.shape[:2]
         grain = noise[row : row + height, column : column + width]
-        return cv2.addWeighted(bright, 1.0, grain, 1.0, -128.0)
+        return np.asarray(cv2.addWeighted(bright, 1.0, grain, 1.0, -128.0), np.uint8)
 
     def _make(self, camera: Camera) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         lens = camera.intrinsics

@@ -19,7 +19,6 @@ from .drawing import (
     ERROR,
     FORWARD_AXIS,
     GOOD,
-    GROUND,
     LEFT_AXIS,
     MUTED,
     PANEL,
@@ -43,7 +42,7 @@ from .drawing import (
     wrap,
 )
 from .mosaic import make_mosaic, set_from_ego, views_of
-from .rig_check import Coverage, Finding, Severity, view_angles_deg
+from .rig_check import Coverage, Finding, Severity, measure_coverage, view_angles_deg
 
 cv2: Any = load_opencv()
 
@@ -55,6 +54,7 @@ _TILES_HEIGHT: Final = 620
 _MANY_TILES_HEIGHT: Final = 900
 _COVERAGE_SIDE: Final = 380
 _MOST_ROWS: Final = 12
+_COARSER: Final = 5
 _GRID_EVERY_M: Final = 5
 _GRID_REACH_M: Final = 40
 _HORIZON: Final[Colour] = (250, 206, 124)
@@ -93,7 +93,8 @@ def draw_rig(
     left, right = _MARGIN * 2 + _COVERAGE_SIDE, mosaic_left - _MARGIN
     top = _draw_mountings(picture, rig, left, below, right)
     _draw_findings(picture, findings, left, top, right)
-    draw_text(picture, "every pixel cast to the ground", (mosaic_left, 37), size=16, colour=MUTED)
+    heading = "every pixel cast to the ground" if frame_set else "cameras that see the ground (no images)"
+    draw_text(picture, heading, (mosaic_left, 37), size=16, colour=MUTED)
     paste(picture, _draw_mosaic(view, rig, frame_set), mosaic_left, _HEADER)
     return picture
 
@@ -185,19 +186,17 @@ def _draw_range_labels(picture: Picture, lens: Intrinsics, set_from_camera: Pose
 
 def _draw_mosaic(view: BevView, rig: Rig, frame_set: FrameSet | None) -> Picture:
     if frame_set is None:
-        picture = canvas(*view.size, GROUND)
-        draw_text(picture, "no images", (view.size[0] / 2, 60), colour=MUTED, align="centre")
-    else:
-        usable = []
-        for camera in rig:
-            try:
-                usable += list(views_of(frame_set, rig.select([camera.name])))
-            except ImageError:
-                continue  # its tile says so
-        mosaic = make_mosaic(usable, view.grid)
-        picture = np.asarray(view.raster(mosaic.picture, smooth=True), dtype=np.uint8)
-        draw_hatching(picture, np.asarray(view.raster(mosaic.count)) == 0)
-    draw_ranges(picture, view, every_m=10.0)
+        return _draw_counts(view, measure_coverage(rig, view.grid.scaled(_COARSER)).count)
+    usable = []
+    for camera in rig:
+        try:
+            usable += list(views_of(frame_set, rig.select([camera.name])))
+        except ImageError:
+            continue  # its tile says so
+    mosaic = make_mosaic(usable, view.grid)
+    picture = np.asarray(view.raster(mosaic.picture, smooth=True), dtype=np.uint8)
+    draw_hatching(picture, np.asarray(view.raster(mosaic.count)) == 0)
+    draw_ranges(picture, view)
     draw_ego(picture, view)
     return picture
 
@@ -205,15 +204,19 @@ def _draw_mosaic(view: BevView, rig: Rig, frame_set: FrameSet | None) -> Picture
 def _draw_coverage(picture: Picture, coverage: Coverage, left: int, top: int) -> None:
     draw_text(picture, "cameras that see the ground", (left, top + 22), size=16, colour=MUTED)
     view = BevView.fitted(coverage.grid, _COVERAGE_SIDE, _COVERAGE_SIDE)
-    panel = canvas(*view.size, GROUND)
-    count = np.asarray(view.raster(coverage.count))
-    draw_hatching(panel, count == 0)
+    paste(picture, _draw_counts(view, coverage.count), left, top + 36)
+
+
+def _draw_counts(view: BevView, count: NDArray[np.uint8]) -> Picture:
+    panel = canvas(*view.size)
+    cameras = np.asarray(view.raster(count))
+    draw_hatching(panel, cameras == 0)
     for number, colour in enumerate(_COUNT_COLOURS):
         if colour is not None:
-            panel[count >= number] = colour
-    draw_ranges(panel, view, every_m=10.0)
+            panel[cameras >= number] = colour
+    draw_ranges(panel, view)
     draw_ego(panel, view)
-    paste(picture, panel, left, top + 36)
+    return panel
 
 
 def _draw_mountings(picture: Picture, rig: Rig, left: int, top: int, right: int) -> int:
@@ -221,7 +224,7 @@ def _draw_mountings(picture: Picture, rig: Rig, left: int, top: int, right: int)
     entries = list(zip(("nobody", "1 camera", "2", "3", "4 or more"), _COUNT_COLOURS, strict=True))
     draw_legend(picture, entries, left, top + 10, right - left)
     columns = ("x", "y", "height", "yaw", "pitch", "roll", "field of view")
-    positions = [left + 250 + 95 * i for i in range(6)] + [left + 980]
+    positions = [left + 250 + 95 * i for i in range(6)] + [left + 870]
     v = top + 58
     for name, u in zip(columns, positions, strict=True):
         draw_text(picture, name, (u, v), size=13, colour=MUTED, align="right")
@@ -229,7 +232,7 @@ def _draw_mountings(picture: Picture, rig: Rig, left: int, top: int, right: int)
         v += 20
         x, y, z = camera.ego_from_camera.translation_m
         angles = view_angles_deg(camera.ego_from_camera)
-        values = [f"{value:.2f} m" for value in (x, y, z)] + [f"{value:.1f}°" for value in angles]
+        values = [f"{value:.2f} m" for value in (x, y, z)] + [f"{round(value, 1) + 0.0:.1f}°" for value in angles]
         values.append("{:.0f}° x {:.0f}°".format(*camera.intrinsics.fov_deg))
         draw_text(picture, camera.name, (left, v), size=14, weight=500)
         for value, u in zip(values, positions, strict=True):

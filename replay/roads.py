@@ -194,9 +194,7 @@ def _connected(nodes: int, edges: set[frozenset[int]]) -> bool:
     return len(reached) == nodes
 
 
-def _add_aisles(
-    rng: np.random.Generator, positions: list[Array], edges: set[frozenset[int]]
-) -> set[frozenset[int]]:
+def _add_aisles(rng: np.random.Generator, positions: list[Array], edges: set[frozenset[int]]) -> set[frozenset[int]]:
     """Cut one or two blocks in two by the aisle of a parking lot; `positions` and `edges` are extended in place."""
     pairs = []
     ordered = sorted(tuple(sorted(edge)) for edge in edges)
@@ -226,9 +224,7 @@ def _add_aisles(
     return aisles
 
 
-def _chains(
-    positions: list[Array], edges: set[frozenset[int]], aisles: set[frozenset[int]]
-) -> list[tuple[int, ...]]:
+def _chains(positions: list[Array], edges: set[frozenset[int]], aisles: set[frozenset[int]]) -> list[tuple[int, ...]]:
     """Runs of nodes between junctions: nodes of degree two become bends of one road."""
     neighbours: dict[int, list[int]] = {node: [] for node in range(len(positions))}
     for edge in sorted(tuple(sorted(edge)) for edge in edges):
@@ -318,9 +314,7 @@ def _lot(rng: np.random.Generator, index: int, road: Road) -> ParkingLot:
     return ParkingLot(index, (middle - half_m, middle + half_m), road.profile.half_width_m + 5.2, stall_m)
 
 
-def _join(
-    rng: np.random.Generator, roads: list[Road], count: int
-) -> tuple[list[Road], list[Intersection]]:
+def _join(rng: np.random.Generator, roads: list[Road], count: int) -> tuple[list[Road], list[Intersection]]:
     """Cut the roads back where they meet and lay an intersection into each gap."""
     trims = [[0.0, 0.0] for _ in roads]
     crosswalks = [[False, False] for _ in roads]
@@ -339,9 +333,7 @@ def _join(
     for road, trim, walks_ in zip(roads, trims, crosswalks, strict=True):
         limit = 0.42 * float(road.arc_m[-1])
         ends = (min(trim[0], limit), min(trim[1], limit))
-        joined.append(
-            Road(road.profile, road.points, road.left, road.arc_m, road.ends, ends, (walks_[0], walks_[1]))
-        )
+        joined.append(Road(road.profile, road.points, road.left, road.arc_m, road.ends, ends, (walks_[0], walks_[1])))
     intersections = [_intersection(joined, arms) for arms in arms_of]
     return joined, intersections
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .roads import Road, RoadNetwork, arc_length, left_of, resample
+from .roads import Road, RoadNetwork, arc_length, left_of
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,9 @@ class Route:
         return np.stack([np.interp(distance_m, self.arc_m, column) for column in columns], axis=-1)
 
 
-def make_route(rng: np.random.Generator, network: RoadNetwork, road: int, sense: int, start_m: float, length_m: float) -> Route:
+def make_route(
+    rng: np.random.Generator, network: RoadNetwork, road: int, sense: int, start_m: float, length_m: float
+) -> Route:
     """Wander through the network.
 
     Parameters
@@ -64,11 +66,11 @@ def make_route(rng: np.random.Generator, network: RoadNetwork, road: int, sense:
     start_m : distance from the beginning of that road proper, in the direction of travel
     length_m : least length of the route
     """
+    lane = int(rng.integers(network.roads[road].profile.lanes))  # before the draws whose number depends on the length
     legs = _wander(rng, network, road, sense, length_m + start_m)
     pieces: list[Array] = []
     limits: list[Array] = []
     marks: list[tuple[int, int, int, int, float]] = []
-    lane = int(rng.integers(network.roads[road].profile.lanes))
     count = 0
     for index, (leg, direction) in enumerate(legs[:-1]):
         here, (following, next_direction) = network.roads[leg], legs[index + 1]
@@ -88,7 +90,9 @@ def make_route(rng: np.random.Generator, network: RoadNetwork, road: int, sense:
     return _finish(np.concatenate(pieces), np.concatenate(limits), marks)
 
 
-def _wander(rng: np.random.Generator, network: RoadNetwork, road: int, sense: int, length_m: float) -> list[tuple[int, int]]:
+def _wander(
+    rng: np.random.Generator, network: RoadNetwork, road: int, sense: int, length_m: float
+) -> list[tuple[int, int]]:
     legs, driven = [(road, sense)], 0.0
     while driven < length_m or len(legs) < 2:
         leg, direction = legs[-1]
@@ -135,25 +139,36 @@ def _turn_curve(before: Array, after: Array) -> Array:
     gap = stop - start
     determinant = into[0] * out[1] - into[1] * out[0]
     reach = np.linalg.norm(gap) / 3
-    handles = (reach, reach)
     if abs(determinant) > 0.35:
         first = (gap[0] * out[1] - gap[1] * out[0]) / determinant
         second = (into[0] * gap[1] - into[1] * gap[0]) / determinant
         if 0.5 < first < 40 and 0.5 < second < 40:
-            handles = (0.62 * first, 0.62 * second)
-    t = np.linspace(0, 1, 41)[1:-1, None]
-    near, far = start + handles[0] * into, stop - handles[1] * out
+            # drive straight on until both ends are equally far from the corner, then turn
+            leg = min(first, second)
+            lead_in = _straight(start, start + (first - leg) * into)
+            lead_out = _straight(stop - (second - leg) * out, stop)
+            curve = _cubic(lead_in[-1], lead_in[-1] + 0.6 * leg * into, lead_out[0] - 0.6 * leg * out, lead_out[0])
+            return np.concatenate((lead_in[1:], curve[1:-1], lead_out[:-1]))
+    return _cubic(start, start + reach * into, stop - reach * out, stop)[1:-1]
+
+
+def _straight(start: Array, stop: Array) -> Array:
+    count = max(int(np.linalg.norm(stop - start) / 0.5), 1)
+    return np.linspace(start, stop, count + 1)
+
+
+def _cubic(start: Array, near: Array, far: Array, stop: Array) -> Array:
+    t = np.linspace(0, 1, 41)[:, None]
     return np.asarray((1 - t) ** 3 * start + 3 * (1 - t) ** 2 * t * near + 3 * (1 - t) * t**2 * far + t**3 * stop)
 
 
 def _finish(raw: Array, limits: Array, marks: list[tuple[int, int, int, int, float]]) -> Route:
     raw_arc = arc_length(raw)
-    points = resample(raw, PATH_STEP_M)
-    positions = np.linspace(0, raw_arc[-1], len(points))
-    taps = np.arange(-3 * _SMOOTH_M, 3 * _SMOOTH_M + PATH_STEP_M / 2, PATH_STEP_M)
-    kernel = np.exp(-0.5 * (taps / _SMOOTH_M) ** 2)
+    positions = np.arange(0.0, raw_arc[-1], PATH_STEP_M)
+    points = np.stack([np.interp(positions, raw_arc, raw[:, i]) for i in (0, 1)], axis=-1)
+    half = int(np.ceil(3 * _SMOOTH_M / PATH_STEP_M))
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) * PATH_STEP_M / _SMOOTH_M) ** 2)
     kernel /= kernel.sum()
-    half = len(kernel) // 2
     # continue straight beyond both ends, so that smoothing does not bend them
     start = points[0] + (points[0] - points[1]) * np.arange(half, 0, -1)[:, None]
     stop = points[-1] + (points[-1] - points[-2]) * np.arange(1, half + 1)[:, None]

@@ -158,7 +158,9 @@ class Scenery:
         return True
 
 
-def furnish(rng: np.random.Generator, network: RoadNetwork, layers: NDArray[np.uint8], blocked: NDArray[np.uint8]) -> Scenery:
+def furnish(
+    rng: np.random.Generator, network: RoadNetwork, layers: NDArray[np.uint8], blocked: NDArray[np.uint8]
+) -> Scenery:
     """Fill the town."""
     scenery = Scenery(rng, layers, blocked)
     for lot in network.lots:
@@ -177,7 +179,15 @@ def furnish(rng: np.random.Generator, network: RoadNetwork, layers: NDArray[np.u
         if rng.random() < 0.5:
             _along(rng, scenery, road, (8 / green, 16 / green), lambda: bodies.tree(rng), (1.5, 1.9), "street")
         _build(rng, scenery, road)
-        _along(rng, scenery, road, (9 / green, 40 / green), lambda: bodies.hedge(rng, rng.uniform(3, 8)), (3.0, 3.4), "walk")
+        _along(
+            rng,
+            scenery,
+            road,
+            (9 / green, 40 / green),
+            lambda: bodies.hedge(rng, rng.uniform(3, 8)),
+            (3.0, 3.4),
+            "walk",
+        )
         _along(rng, scenery, road, (7 / green, 20 / green), lambda: bodies.tree(rng), (4.0, 12.0), "walk")
     for _ in range(int(260 * green)):
         scenery.add(bodies.tree(rng), rng.uniform(-158, 158, 2), 0.0, margin_m=1.5, avoid="walk")
@@ -216,7 +226,9 @@ def _build(rng: np.random.Generator, scenery: Scenery, road: Road) -> None:
     for side in (-1, 1):
         arc = begin - 5.0
         while arc < end + 5.0:
-            length, depth = (rng.uniform(14, 30), rng.uniform(11, 16)) if town else (rng.uniform(8, 13), rng.uniform(7, 10))
+            length, depth = (
+                (rng.uniform(14, 30), rng.uniform(11, 16)) if town else (rng.uniform(8, 13), rng.uniform(7, 10))
+            )
             setback = rng.uniform(1.0, 6.0) if town else rng.uniform(3.5, 9.0)
             offset = side * (road.profile.half_width_m + _SIDEWALK_END_M + setback + depth / 2)
             middle = arc + length / 2

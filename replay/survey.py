@@ -31,12 +31,14 @@ class ImageStream:
     camera : name of the camera
     topic, prefix : the topic, and what it shares with the calibration's topic
     frame_id : frame of the camera, None as long as no image was seen
+    channel_id : number of its channel in the file
     sure : images are known to be there, so a missing calibration is an error
     """
 
     camera: str
     topic: str
     prefix: str
+    channel_id: int = 0
     frame_id: str | None = None
     sure: bool = False
 
@@ -79,6 +81,7 @@ class Survey:
         self.log_offset_ns: int | None = None
         self._list_streams(file)
         self._read(file)
+        self.streams = dict(sorted(self.streams.items(), key=lambda item: item[1].channel_id))
         if not self.streams:
             got = f"one without{self._damage()}"
             raise DriveError(expected(f"{file.path}: drive", f"a file with {foxglove.IMAGE} topics", got))
@@ -97,16 +100,16 @@ class Survey:
         for number, channel in sorted(file.summary.channels.items()):
             schema = file.summary.schemas.get(channel.schema_id)
             if schema is not None and schema.name == foxglove.IMAGE:
-                self._stream(channel.topic).sure |= counts is None or counts.get(number, 0) > 0
+                self._stream(channel.topic, number).sure |= counts is None or counts.get(number, 0) > 0
 
-    def _stream(self, topic: str) -> ImageStream:
+    def _stream(self, topic: str, channel_id: int) -> ImageStream:
         if topic not in self.streams:
             prefix = prefix_of(topic)
             taken = {stream.camera for stream in self.streams.values()}
             camera = _NAME.sub("_", prefix)
-            self.streams[topic] = ImageStream(
-                camera if camera not in taken else _NAME.sub("_", topic[1:]), topic, prefix
-            )
+            if camera in taken:
+                camera = _NAME.sub("_", topic.strip("/"))
+            self.streams[topic] = ImageStream(camera, topic, prefix, channel_id)
         return self.streams[topic]
 
     def _read(self, file: MessageFile) -> None:
@@ -125,7 +128,7 @@ class Survey:
     def _take(self, message: Message) -> bool:
         """Learn from a message; whether there was anything new in it."""
         if message.schema == foxglove.IMAGE:
-            stream = self._stream(message.topic)
+            stream = self._stream(message.topic, message.channel_id)
             if stream.frame_id is not None:
                 return False
             image = foxglove.decode_image(message.data)

@@ -35,7 +35,9 @@ _MOUNTINGS: Final = {
 _FIRING_ORDER: Final = (0, 2, 1, 3, 4, 5, 6, 7)
 
 
-def optical_mounting(x_m: float, y_m: float, z_m: float, yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> Pose:
+def optical_mounting(
+    x_m: float, y_m: float, z_m: float, yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0
+) -> Pose:
     """`ego_from_camera` of a camera at a place that looks along a yaw (left positive) and pitch (down positive)."""
     yaw, pitch, roll = np.radians((yaw_deg, pitch_deg, roll_deg))
     forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), -np.sin(pitch)])
@@ -113,7 +115,9 @@ class SyntheticDrive(Drive):
         _check("stagger_ns", stagger_ns >= 0, "not negative", stagger_ns)
         nominal = rig if rig is not None else reference_rig()
         self.name = f"synthetic-{seed}"
-        self.rig = Rig(tuple(Camera(c.name, c.intrinsics.resized(*size), c.ego_from_camera) for c in nominal), nominal.name)
+        self.rig = Rig(
+            tuple(Camera(c.name, c.intrinsics.resized(*size), c.ego_from_camera) for c in nominal), nominal.name
+        )
         self.losses = Losses()
         self.seed = seed
         self._rate_hz = rate_hz
@@ -188,8 +192,8 @@ class SyntheticDrive(Drive):
         points = pose.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))
         visible = np.zeros(self._grid.shape, np.bool_)
         for camera, frame in zip(self._cameras, frame_set.frames, strict=True):
-            assert frame.world_from_ego is not None
-            visible |= visible_from(camera, frame.world_from_ego, views[camera.name], points, things)
+            fired_at = self.world_from_ego(frame.timestamp_ns)
+            visible |= visible_from(camera, fired_at, views[camera.name], points, things)
         layers["visible"] = visible.astype(np.uint8)
         return GroundTruth(frame_set.timestamp_ns, self._grid, layers)
 

@@ -74,13 +74,13 @@ class Traffic:
 
     @property
     def _times(self) -> Array:
-        return np.arange(len(self._distances)) * STEP_S
+        return np.asarray(np.arange(len(self._distances)) * STEP_S, np.float64)
 
     def _pose(self, vehicle: int, time_s: float) -> Array:
         step = min(max(time_s / STEP_S, 0.0), len(self._distances) - 1.001)
         index = int(step)
         before, after = self._distances[index : index + 2, vehicle]
-        return self._routes[vehicle].poses(before + (after - before) * (step - index))
+        return self._routes[vehicle].poses(float(before + (after - before) * (step - index)))
 
     def _add_ego(self, rng: np.random.Generator, length_m: float) -> None:
         streets = [i for i, road in enumerate(self._network.roads) if road.profile.kind != "aisle"]
@@ -97,8 +97,8 @@ class Traffic:
         spans = np.array([np.diff(road.span_m)[0] if road.profile.kind != "aisle" else 0.0 for road in roads])
         road = int(rng.choice(len(roads), p=spans / spans.sum()))
         start = rng.uniform(3, max(spans[road] - 8, 4))
-        route = make_route(rng, self._network, road, int(rng.choice((-1, 1))), start, length_m)
         parts = bodies.truck(rng) if rng.random() < 0.15 else bodies.car(rng, lights=bool(rng.random() < 0.5))
+        route = make_route(rng, self._network, road, int(rng.choice((-1, 1))), start, length_m)
         apart = [np.linalg.norm(route.points[0] - other.points[0]) for other in self._routes]
         if min(apart) < 16.0:
             return
@@ -147,7 +147,7 @@ class Traffic:
         return limits
 
     def _index(self, distance_m: Array) -> NDArray[np.int64]:
-        return np.minimum((distance_m / PATH_STEP_M + 0.5).astype(np.int64), self._tracks.shape[1] - 1)
+        return np.asarray(np.minimum(distance_m / PATH_STEP_M + 0.5, self._tracks.shape[1] - 1), np.int64)
 
     def _turn_taking(
         self, vehicle: int, distance: Array, next_crossing: list[int], holders: dict[int, list[tuple[int, int]]]

@@ -114,7 +114,7 @@ def _at_least_a_cell(footprint: NDArray[np.float64]) -> NDArray[np.float64]:
     for axis, signs in zip(axes, ((1, 1, -1, -1), (-1, 1, 1, -1)), strict=True):
         length = float(np.linalg.norm(axis))
         widened += np.outer(signs, axis / length * max(length, 0.5) / 2)
-    return middle + widened
+    return np.asarray(middle + widened)
 
 
 def _within(points: NDArray[np.float64], outline: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -14,8 +14,10 @@ from ..fusion.castout import (
     OccupancyCastOut,
     RoadLayoutCastOut,
     Stitching,
+    above_centre,
     class_votes,
     default_prior,
+    spread_in_cell,
 )
 from ..fusion.layout import RoadLayout
 from ..fusion.occupancy import OccupancyGrid
@@ -100,7 +102,9 @@ def _make(bundle: Bundle, spec: CastOut, net: HydraNet) -> RoadLayoutCastOut | O
         features.cameras,
         features.shape,
         features.stride,
-        heights_m=spec.heights_m,
+        offsets_m=above_centre(spec.heights_m)
+        if spec.kind == "occupancy"
+        else spread_in_cell(spec.subsamples, bundle.manifest.grid.resolution_m),
         votes=class_votes(image_classes, groups),
         blockers=class_votes(image_classes, [spec.blocked_by])[:, 0],
         prior=default_prior(spec.prior, spec.bev_classes),
@@ -108,4 +112,4 @@ def _make(bundle: Bundle, spec: CastOut, net: HydraNet) -> RoadLayoutCastOut | O
     )
     if spec.kind == "occupancy":
         return OccupancyCastOut(stitcher)
-    return RoadLayoutCastOut(spec.bev_classes, stitcher)
+    return RoadLayoutCastOut(spec.bev_classes, stitcher, spec.thin)

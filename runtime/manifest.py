@@ -28,6 +28,8 @@ ALL_CAMERAS: Final = "*"
 _SHA256_DIGITS: Final = 64
 _LARGEST_SIDE: Final = 16384
 _LARGEST_STRIDE: Final = 1024
+_MOST_PIXELS: Final = 1 << 25
+_MOST_CELLS: Final = 1 << 24
 
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,8 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_positive("width", self.width, _LARGEST_SIDE)
         _check_positive("height", self.height, _LARGEST_SIDE)
+        if self.width * self.height > _MOST_PIXELS:
+            raise BundleError(expected("width * height", f"at most {_MOST_PIXELS}", self.width * self.height))
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (0, self.channels):
                 raise BundleError(expected(name, f"{self.channels} numbers for {self.colour}", len(values)))
@@ -220,7 +224,9 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
     classes : road_layout: class on the ground -> image classes whose probabilities are summed
     occupied_by : occupancy: image classes that stand in the way
     blocked_by : image classes that hide the ground: such pixels are no evidence
-    heights_m : heights above the ground that are sampled, metres
+    thin : road_layout: classes thinner than a cell, which are there when any part of the cell has them
+    subsamples : road_layout: points per side of a cell that are looked at
+    heights_m : occupancy: heights above the ground that are looked at, the first being the ground itself, metres
     half_life_s : time in which log-odds fall to a half
     prior : class (`occupied` for occupancy) -> probability that says nothing, its log-odds are subtracted
     range_m, full_evidence_m : evidence counts `min(1, full_evidence_m / range)`, up to `range_m`
@@ -235,6 +241,8 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
     classes: dict[str, tuple[str, ...]] = {}
     occupied_by: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
+    thin: tuple[str, ...] = ()
+    subsamples: int = 2
     heights_m: tuple[float, ...] = (0.0,)
     half_life_s: float = 2.0
     prior: dict[str, float] = {}
@@ -254,6 +262,9 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name) < 0:
                 raise BundleError(expected(name, "at least 0", getattr(self, name)))
         _check_not_empty("heights_m", self.heights_m)
+        _check_positive("subsamples", self.subsamples, 8)
+        if unknown := [name for name in self.thin if name not in self.classes]:
+            raise BundleError(expected("thin", f"among {', '.join(self.classes)}", unknown[0]))
         if self.kind == "road_layout":
             _check_not_empty("classes", self.classes)
             for name, sources in self.classes.items():
@@ -323,6 +334,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise BundleError(expected("schema", str(SCHEMA), self.schema))
+        if self.grid.cells > _MOST_CELLS:
+            raise BundleError(expected("grid: cells", f"at most {_MOST_CELLS}", self.grid.cells))
         _check_not_empty("networks", self.networks)
         _check_not_empty("name", self.name)
         for name in self.networks:

@@ -19,7 +19,6 @@ from ..fusion.layout import RoadLayout as RoadLayout
 from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
 from ..fusion.raster import BevTensor as BevTensor
 
-
 BevOutput = RoadLayout | OccupancyGrid | BevTensor
 
 

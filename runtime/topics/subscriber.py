@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from ...errors import EndpointError, InvalidArgument, TopicTimeout, WireError, expected
 from .endpoints import check_endpoint, default_endpoint
@@ -25,6 +28,9 @@ HEARTBEAT_MS: Final = 1000
 HEARTBEAT_TIMEOUT_MS: Final = 3000
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 2000
+
+WATCH_MS: Final = 500
+"""How often the connection is looked after while nothing comes."""
 
 _DRAIN_AT_MOST: Final = 1024
 """Messages that :meth:`Subscriber.latest` reads before it answers, however fast they come."""
@@ -46,7 +52,7 @@ class Subscriber:
     endpoint : as the publisher's; None is :func:`~octobev.runtime.topics.endpoints.default_endpoint`
     topics : names or patterns (`road_layout`, `camera/*/depth`, `*`); None is everything
     hwm : how many messages per name or pattern wait here before the publisher keeps them, and then drops
-    max_part_bytes : a larger part is refused and its connection closed
+    max_part_bytes : a larger part is not taken: its connection is closed, made again, and :attr:`malformed` counted
     insecure : allow tcp beyond the loopback interface: what comes may be from anybody
 
     Raises
@@ -78,10 +84,12 @@ class Subscriber:
         self._lost: dict[str, int] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._async: zmq.asyncio.Socket | None = None
+        self._max_part_bytes = max_part_bytes
+        self._down_since: float | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         try:
-            self._connect(hwm, max_part_bytes)
+            self._connect(hwm)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -111,8 +119,8 @@ class Subscriber:
         while True:
             if (message := self.receive_nowait()) is not None:
                 return message
-            remaining_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
-            if not self._socket.poll(remaining_ms) and remaining_ms is not None:
+            wait_ms = _wait_ms(deadline)
+            if not self._socket.poll(wait_ms) and wait_ms == 0:
                 raise self._timeout(timeout_s)
 
     def receive_nowait(self) -> Message | None:
@@ -122,6 +130,7 @@ class Subscriber:
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
+                self._look_after_connection()
                 return None
             if (message := self._take([frame.buffer for frame in frames])) is not None:
                 return message
@@ -161,11 +170,11 @@ class Subscriber:
             return message
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            remaining_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
-            arrived = await self._async_socket().poll(remaining_ms)
+            wait_ms = _wait_ms(deadline)
+            arrived = await self._async_socket().poll(wait_ms)
             if (message := self.receive_nowait()) is not None:
                 return message
-            if not arrived and remaining_ms is not None:
+            if not arrived and wait_ms == 0:
                 raise self._timeout(timeout_s)
 
     async def __aiter__(self) -> AsyncIterator[Message]:
@@ -178,8 +187,7 @@ class Subscriber:
         if self._async is not None:
             self._async.close(linger=0)
             self._async = None
-        self._socket.close(linger=0)
-        self._context.term()
+        self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
         return self
@@ -189,10 +197,10 @@ class Subscriber:
     ) -> None:
         self.close()
 
-    def _connect(self, hwm: int, max_part_bytes: int) -> None:
+    def _connect(self, hwm: int) -> None:
         self._socket.linger = 0
         self._socket.setsockopt(zmq.RCVHWM, hwm * len(self.patterns))
-        self._socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, self._max_part_bytes)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
@@ -200,10 +208,32 @@ class Subscriber:
         self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
         for pattern in self.patterns:
             self._socket.setsockopt(zmq.SUBSCRIBE, pattern.prefix)
+        watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
+        self._monitor = self._socket.get_monitor_socket(watched)
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             raise EndpointError(f"{self.endpoint}: cannot subscribe there: {error.strerror}") from error
+
+    def _look_after_connection(self) -> None:
+        """Connect again where ZeroMQ does not: it gives a peer up for good that sent too much, or not ZMTP at all.
+
+        Every other loss of a connection is followed by a retry of ZeroMQ's own, which the monitor tells.
+        """
+        with contextlib.suppress(zmq.Again):
+            while True:
+                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+                self._down_since = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+        if self._down_since is None or time.monotonic() - self._down_since < RECONNECT_MS / 1000:
+            return
+        self._down_since = None
+        self.malformed += 1
+        self.last_error = WireError(
+            expected("part", f"at most {self._max_part_bytes} bytes", "a larger one: connection closed and made again")
+        )
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.disconnect(self.endpoint)
+        self._socket.connect(self.endpoint)
 
     def _take(self, parts: list[Buffer]) -> Message | None:
         """Decode, count, and drop what was not asked for or came before."""
@@ -251,3 +281,8 @@ class Subscriber:
     def _require_open(self) -> None:
         if self.closed:
             raise InvalidArgument(expected("subscriber", "open", "a closed one"))
+
+
+def _wait_ms(deadline: float | None) -> int:
+    """Milliseconds to wait for a message at once; 0 when the deadline has passed."""
+    return WATCH_MS if deadline is None else min(WATCH_MS, max(0, math.ceil((deadline - time.monotonic()) * 1000)))

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -6,7 +7,7 @@ from octobev.errors import DriveError, MissingFile
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
-from octobev.replay import recorder as recorder_module
+from octobev.replay import synthetic
 from octobev.replay.open import open_drive
 from octobev.replay.recorder import Recorder
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
@@ -129,20 +130,21 @@ def test_synth_refuses_arguments_that_cannot_be(octobev, tmp_path, option, value
     assert not (tmp_path / "o.mcap").exists()
 
 
-def test_interrupted_synth_leaves_a_valid_file(octobev, tmp_path, monkeypatch):
+def test_interrupted_synth_leaves_a_valid_file(octobev, recording, tmp_path, monkeypatch):
+    class Interrupted:
+        """Stands in for the synthetic drive: what was recorded before, and Ctrl-C after two sets."""
+
+        def __init__(self, seed, seconds, *, rate_hz, size):
+            self.drive = open_drive(recording)
+            self.rig, self.length_hint = self.drive.rig, round(seconds * rate_hz)
+
+        def steps(self):
+            yield from itertools.islice(self.drive.steps(), 2)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic, "SyntheticDrive", Interrupted)
     path = tmp_path / "town.mcap"
-    real = recorder_module.record_drive
-
-    def interrupted(drive, path, *, overwrite, progress):
-        def stop(count):
-            progress(count)
-            if count == 2:
-                raise KeyboardInterrupt
-
-        return real(drive, path, overwrite=overwrite, progress=stop)
-
-    monkeypatch.setattr(recorder_module, "record_drive", interrupted)
-    result = octobev("drive", "synth", path, "--seed", 3, "--seconds", 1, "--size", "64x48", "--json")
+    result = octobev("drive", "synth", path, "--seed", 3, "--seconds", 1, "--json")
     assert result.exit_code == EXIT_INTERRUPTED
     assert json.loads(result.stdout)["sets"] == 2
     drive = open_drive(path)

@@ -80,6 +80,33 @@ def test_a_picture_that_cannot_be_written_is_an_error(rig_file: Path) -> None:
         run("check", rig_file, "--picture", rig_file.parent / "missing" / "rig.png")
 
 
+def make_drive(folder: Path, rig_file: Path, size: tuple[int, int] = (640, 480)) -> Path:
+    for camera in read_rig(rig_file):
+        images = folder / "images" / camera.name
+        images.mkdir(parents=True)
+        for timestamp_ns in (1_000_000_000, 1_100_000_000):
+            cv2.imwrite(str(images / f"{timestamp_ns}.jpg"), np.full((size[1], size[0], 3), 77, np.uint8))
+    rig_file.rename(folder / "rig.toml")
+    return folder
+
+
+def test_a_drive_is_checked_with_its_images(rig_file: Path, tmp_path: Path) -> None:
+    drive = make_drive(tmp_path / "drive", rig_file)
+    out = tmp_path / "rig.png"
+    assert "no findings" in run("check", drive, "--picture", out, "--start", "0.1")
+    assert (np.abs(cv2.imread(str(out)).astype(int) - 77).max(axis=-1) <= 2).mean() > 0.3
+    exported = tmp_path / "exported.toml"
+    run("export", drive, exported)
+    assert exported.read_text() == (drive / "rig.toml").read_text()
+
+
+def test_images_of_another_size_are_findings(rig_file: Path, tmp_path: Path) -> None:
+    drive = make_drive(tmp_path / "drive", rig_file, size=(320, 240))
+    report = json.loads(run("check", drive, "--json", "--picture", tmp_path / "rig.png", code=1))
+    assert {finding["check"] for finding in report["findings"]} == {"image"}
+    assert report["errors"] == 4
+
+
 def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
     assert "94° x 77°" in run("show", rig_file)
     shown = json.loads(run("show", rig_file, "--json"))

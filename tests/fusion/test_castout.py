@@ -6,8 +6,10 @@ from octobev.fusion.castout import (
     OccupancyCastOut,
     RoadLayoutCastOut,
     Stitching,
+    above_centre,
     class_votes,
     default_prior,
+    spread_in_cell,
 )
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics
@@ -21,14 +23,15 @@ STITCHING = Stitching(
     half_life_s=2.0, range_m=60, full_evidence_m=10, gain=1.0, limit=6.0, min_mass=0.05,
     depth_sigma_m=0.5, depth_sigma_relative=0.05,
 )  # fmt: skip
+CENTRE = np.zeros((1, 3))
 FORWARD = np.array([[0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]], dtype=np.float64)
 CAMERA = FeatureCamera(Intrinsics(80, 60, 60, 60, 39.5, 20.0), Pose(FORWARD))
 
 
-def stitcher(classes, *, blocked_by=(), heights_m=(0.0,), prior=0.3, stitching=STITCHING):
+def stitcher(classes, *, blocked_by=(), offsets_m=CENTRE, prior=0.3, stitching=STITCHING):
     groups = list(classes.values())
     return GroundStitcher(
-        GRID, [CAMERA], SHAPE, 1, heights_m=heights_m, votes=class_votes(CLASSES, groups),
+        GRID, [CAMERA], SHAPE, 1, offsets_m=offsets_m, votes=class_votes(CLASSES, groups),
         blockers=class_votes(CLASSES, [blocked_by])[:, 0], prior=[prior] * len(groups), stitching=stitching,
     )  # fmt: skip
 
@@ -104,7 +107,7 @@ def test_depth_keeps_what_stands_in_front_from_speaking_for_what_is_behind():
 
 def test_wall_is_occupied_ground_before_it_is_free_and_behind_it_is_unknown():
     probability, depth = ground_scene(wall_at_m=8.0)
-    castout = OccupancyCastOut(stitcher({"occupied": ["car"]}, heights_m=(0.0, 0.5, 1.0), prior=0.1))
+    castout = OccupancyCastOut(stitcher({"occupied": ["car"]}, offsets_m=above_centre([0.0, 0.5, 1.0]), prior=0.1))
     grid = castout.step(evidence(probability, depth))
     assert grid.probability[cell(9.5, 2.0)] > 0.5  # 8 m before the camera, which is 1.5 m ahead of the origin
     assert grid.probability[cell(6.0, 2.0)] < 0.1
@@ -157,3 +160,30 @@ def test_evidence_far_away_counts_less():
 
 def test_default_prior_fills_what_the_manifest_leaves_out():
     assert default_prior({"road": 0.4}, ["road", "line"]) == [0.4, 0.1]
+
+
+def test_class_thinner_than_a_cell_is_there_when_any_part_of_the_cell_has_it():
+    """A stripe 0.1 m wide beside the middle of a row of cells: the point in the middle misses it, one of four has it."""
+    v, u = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(np.float64)
+    rays, _ = CAMERA.intrinsics.unproject(np.stack((u, v), axis=-1))
+    left = -rays[..., 0] * np.where(rays[..., 1] > 0, 1.5 / np.maximum(rays[..., 1], 1e-9), np.nan)
+    names = np.where(np.abs(left - 0.375) < 0.05, 2, 1)
+    probability = np.eye(len(CLASSES), dtype=np.float32)[names].reshape(-1, len(CLASSES))
+    near = cell(4.0, 0.25)
+    classes = {"road": ["road"], "line": ["line"]}
+    found = {}
+    for name, offsets, thin in (
+        ("middle", CENTRE, ["line"]),
+        ("thin", spread_in_cell(2, 0.5), ["line"]),
+        ("mean", spread_in_cell(2, 0.5), []),
+    ):
+        layout = RoadLayoutCastOut(list(classes), stitcher(classes, offsets_m=offsets), thin).step(evidence(probability))
+        found[name] = layout["line"][near]
+    assert found["middle"] < 0.1
+    assert found["thin"] > found["mean"] > found["middle"]
+    assert found["thin"] > 0.5
+
+
+def test_points_spread_in_a_cell_share_it_evenly():
+    assert spread_in_cell(2, 1.0).tolist() == [[-0.25, -0.25, 0], [-0.25, 0.25, 0], [0.25, -0.25, 0], [0.25, 0.25, 0]]
+    assert spread_in_cell(1, 0.5).tolist() == [[0, 0, 0]]

@@ -210,12 +210,13 @@ def test_eight_cameras_stand_as_the_driver_sees_them() -> None:
     assert rows_of(rig) == [["main", "wide", "narrow"], ["lp", "rp"], ["lr", "rear", "rr"]]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 11, 16])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 11, 16, 64])
 def test_any_number_of_cameras_has_its_place(count: int) -> None:
     rig = rig_of({f"c{i}": 360.0 * i / count for i in range(count)})
     tiles = arrange_cameras(rig, 10, 20, 900, 700, 8)
     assert sorted(tile.camera.name for tile in tiles) == sorted(rig.names)
     taken = np.zeros((720, 910), dtype=np.int64)
+    assert min(tile.width for tile in tiles) > 60
     for tile in tiles:
         assert tile.left >= 10
         assert tile.top >= 20

@@ -184,6 +184,16 @@ def test_segmentation_lies_exactly_over_the_image(letterbox: int) -> None:
     assert rows.max() == pytest.approx(127, abs=2)
 
 
+def test_segmentation_stays_in_its_place_in_a_small_tile() -> None:
+    mask = np.zeros((90, 160), dtype=np.bool_)
+    mask[76:90, 101:121] = True
+    step = predictions(camera_outputs={"segmentation": {"front": segmentation(mask, np.eye(3))}})
+    picture = draw_camera(Tile(RIG["front"], 0, 0, 80, 45), frame_set(fill=0), step)
+    red = picture[36:, :, 2].sum(axis=0).astype(float)  # below the name
+    # pixels 101..120 of the image, whose middle is 110.5: (110.5 + 0.5) / 2 - 0.5 in the tile
+    assert (red * np.arange(80)).sum() / red.sum() == pytest.approx(55.0, abs=0.1)
+
+
 def test_depth_is_drawn_near_red_and_far_blue() -> None:
     depth = np.full((9, 16), 3.0, dtype=np.float32)
     depth[:, 8:] = 60.0
@@ -229,6 +239,15 @@ def test_a_step_shows_cameras_and_predictions(with_truth: bool) -> None:
     u, v = where(picture[:, picture.shape[1] // 2 :], CLASS_COLOURS["occupancy"])
     assert v < picture.shape[0]
     assert u > 0
+
+
+@pytest.mark.parametrize("grid", [BevGrid(0, 10, -50, 50, 1.0), BevGrid(0, 200, -4, 4, 1.0), BevGrid(0, 1, 0, 1, 1.0)])
+def test_grids_of_any_shape_leave_room_for_the_cameras(grid: BevGrid) -> None:
+    ones = np.ones((1, *grid.shape), dtype=np.float32)
+    roads = RoadLayout(grid, ("drivable",), ones, np.ones(grid.shape, np.bool_), np.ones(grid.shape, np.uint64))
+    picture = draw_step(RIG, frame_set(fill=77), predictions(bev={"road_layout": roads}))
+    assert picture.shape[1] == 1600
+    assert (picture == 77).all(axis=-1).sum() > 4 * 200 * 100
 
 
 def test_every_picture_of_a_replay_has_one_size(tmp_path: Path) -> None:

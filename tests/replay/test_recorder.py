@@ -293,6 +293,13 @@ def test_recorder_stays_closed_after_a_full_disk():
     recorder.close()
 
 
+def test_cut_recording_keeps_the_order_of_the_cameras(path):
+    record_drive(Recorded(sets=30, size=20_000), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert open_drive(path).rig.names == ("front.main", "rear")  # the rear camera fires first
+
+
 def test_interrupt_between_sets_leaves_a_whole_file(path):
     def stop(count):
         if count == 7:

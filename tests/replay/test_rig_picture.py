@@ -6,7 +6,7 @@ import numpy as np
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
-from octobev.replay.drawing import ERROR, WARNING
+from octobev.replay.drawing import ERROR, FORWARD_AXIS, WARNING, arrange_cameras
 from octobev.replay.rig_check import check_rig, measure_coverage
 from octobev.replay.rig_picture import draw_rig, ground_lines, horizon_line
 from octobev.runtime.frames import Frame, FrameSet
@@ -50,6 +50,17 @@ def test_the_picture_shows_images_grid_and_findings() -> None:
     share_of_image = (picture == 90).all(axis=-1).mean()
     assert share_of_image > 0.2
     assert not (picture == ERROR).all(axis=-1)[:, :40].any()
+
+
+def test_the_ego_axis_runs_up_the_middle_of_the_front_image() -> None:
+    front = rig().select(["front"])
+    image = np.zeros((300, 400, 3), dtype=np.uint8)
+    picture = draw_rig(front, (), measure_coverage(front), FrameSet(0, (Frame("front", 0, image),)))
+    (tile,) = arrange_cameras(front, 16, 56, 1500, 620, 10)
+    shown = picture[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+    columns = np.nonzero((shown == FORWARD_AXIS).all(axis=-1))[1]
+    assert len(columns) > 100
+    np.testing.assert_allclose(columns, (tile.width - 1) / 2, atol=2)
 
 
 def test_a_wrong_camera_is_framed() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from octobev.errors import BundleError, InvalidArgument, MissingFile, RigError
@@ -27,6 +30,15 @@ def test_tiny_bundle_opens_with_typed_tables(write_bundle):
 
 def test_path_of_the_manifest_itself_opens_the_bundle(write_bundle):
     assert open_bundle(write_bundle() / "bundle.toml").manifest.name == "tiny"
+
+
+def test_opening_a_bundle_loads_neither_onnx_runtime_nor_opencv(write_bundle):
+    code = (
+        "import sys, octobev; octobev.open_bundle(sys.argv[1]).plan();"
+        "print([name for name in ('onnxruntime', 'onnx', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(write_bundle())], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_outputs_are_listed_with_their_kinds(write_bundle):
@@ -56,6 +68,8 @@ def test_missing_directory_and_missing_manifest_are_missing_files(tmp_path):
         ("width = 32", 'width = "32"', r"networks\.hydranet\.input\.width must be a whole number, got '32'"),
         ("width = 32", "width = true", r"input\.width must be a whole number, got True"),
         ("width = 32", "width = 0", r"networks\.hydranet\.input: width must be 1\.\.16384, got 0"),
+        ("width = 32\nheight = 16", "width = 16384\nheight = 16384", r"width \* height must be at most 33554432"),
+        ("resolution_m = 1.0", "resolution_m = 0.001", r"grid: cells must be at most 16777216, got 48000000"),
         ("width = 32\n", "", r"networks\.hydranet\.input\.width: missing key"),
         ("scale = 0.00392156862745098", "scale = nan", r"input\.scale must be finite, got nan"),
         ("scale = 0.00392156862745098", "std = [1, 0, 1]", r"std must be without zeros"),
@@ -90,6 +104,8 @@ def test_missing_directory_and_missing_manifest_are_missing_files(tmp_path):
         ('blocked_by = ["obstacle"]', 'blocked_by = ["car"]', r"blocked_by must be classes of the source"),
         ("prior = { divider = 0.02 }", "prior = { diwider = 0.02 }", r"prior\.diwider must be one of drivable, div"),
         ("prior = { divider = 0.02 }", "prior = { divider = 1.0 }", r"prior\.divider must be between 0 and 1, got"),
+        ("prior = { divider = 0.02 }", 'thin = ["line"]', r"thin must be among drivable, divider, got line"),
+        ("prior = { divider = 0.02 }", "subsamples = 0", r"subsamples must be 1\.\.8, got 0"),
         ("prior = { divider = 0.02 }", "half_life_s = 0", r"half_life_s must be positive, got 0"),
         ("prior = { divider = 0.02 }", 'occupied_by = ["line"]', r"occupied_by must be left out for kind road_layout"),
         ('depth = "depth"', 'depth = "segmentation"', r"occupancy\.depth must be an output of kind depth \(depth\)"),
@@ -107,6 +123,12 @@ def test_bad_manifest_is_refused_with_its_path(manifest_text, old, new, match):
     decode_manifest(text.encode())
     with pytest.raises(BundleError, match=match):
         decode_manifest(text.replace(old, new, 1).encode())
+
+
+def test_documented_bundle_is_a_good_one():
+    document = Path(__file__).parents[2].joinpath("docs", "bundles.md").read_text(encoding="utf-8")
+    manifest = decode_manifest(document.partition("```toml\n")[2].partition("```")[0].encode())
+    assert (manifest.name, list(manifest.castouts)) == ("city", ["road_layout", "occupancy"])
 
 
 def test_manifest_that_is_not_utf8_is_refused():

@@ -148,6 +148,32 @@ def test_channels_last_layouts_are_bound_as_they_are(write_bundle, make_rig, hyd
     assert got["segmentation"]["left"].values.shape == (3, 4, 8)
     expected = planes_outputs["segmentation"]["left"].values
     np.testing.assert_allclose(got["segmentation"]["left"].values, expected, rtol=1e-6)
+    assert not np.shares_memory(got["features"]["left"].values, net.rows("features"))
+
+
+def test_half_precision_open_sizes_and_depth_without_channels(write_bundle, make_rig, manifest_text):
+    """features: float16 [n, 3, h, w], no size fixed; depth: [n, 4, 8]."""
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["trunk"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Cast", ["trunk"], ["features"], to=TensorProto.FLOAT16),
+        helper.make_node("ReduceMean", ["trunk"], ["log_depth"], axes=[1], keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("features", TensorProto.FLOAT16, ["n", 3, "h", "w"]),
+        helper.make_tensor_value_info("log_depth", TensorProto.FLOAT, ["n", 4, 8]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "H", "W"])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [image], outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    net = _load(write_bundle, make_rig("front", "left"), outputs=("features", "depth"), hydra=model)
+    results = net.run(_frames(front=_colour(255, 51, 0), left=_colour(0, 0, 0)))
+    got = {name: by_camera["front"].values for name, by_camera in net.outputs(results, ALL).items()}
+    assert got["features"].dtype == np.float32
+    np.testing.assert_array_equal(got["features"][:, 2, 3], np.array([1, 0.2, 0], np.float16).astype(np.float32))
+    np.testing.assert_array_equal(net.rows("features")[:32].T, got["features"].reshape(3, 32))
+    np.testing.assert_allclose(got["depth"], np.full((4, 8), np.exp(0.4)), rtol=1e-5)
+    np.testing.assert_array_equal(net.rows("depth")[32:], 1)
 
 
 def test_only_wanted_outputs_are_loaded(write_bundle, make_rig):
@@ -198,6 +224,7 @@ def test_nan_does_not_stay(write_bundle, make_rig, hydra_model):
     net = _load(write_bundle, make_rig("front"), hydra=hydra_model(with_nan=True))
     clean = net.outputs(net.run(_frames(front=_colour(255, 255, 250))), ALL)["depth"]["front"].values
     assert net.run(_frames(front=_colour(0, 0, 0))).invalid
+    assert (net.rows("depth") == 0).all()
     results = net.run(_frames(front=_colour(255, 255, 250)))
     assert results.invalid == {}
     np.testing.assert_array_equal(net.outputs(results, ALL)["depth"]["front"].values, clean)
@@ -257,6 +284,37 @@ def test_raw_batch_axis_is_taken_off(write_bundle, make_rig, manifest_text):
     shapes = {name: by_camera["front"].values.shape for name, by_camera in values.items()}
     assert shapes == {"same": (3, 16, 32), "one": (3, 16, 32), "found": (1, 3, 16, 32)}
     assert values["same"]["front"].values.flags.owndata
+
+
+def test_images_of_a_batch_are_told_apart_and_absent_ones_are_black(write_bundle, make_rig, manifest_text):
+    """The network takes the mean of its batch off each image: what stood in an absent camera's place would show."""
+    shape = [2, 3, 16, 32]
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["image", "mean"], ["difference"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("difference", TensorProto.FLOAT, shape)],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    ).SerializeToString()
+    head, _, _ = manifest_text.partition("[networks.hydranet.outputs.features]")
+    table = '[networks.hydranet.outputs.difference]\ntensor = "difference"\nkind = "raw"\n'
+    net = _load(write_bundle, make_rig("front", "left"), head + table, ("difference",), hydra=model)
+
+    def differences(**images):
+        by_camera = net.outputs(net.run(_frames(**images)), ("difference",))["difference"]
+        return {camera: output.values[:, 3, 4] for camera, output in by_camera.items()}
+
+    both = differences(front=_colour(255, 0, 0), left=_colour(0, 255, 0))
+    np.testing.assert_allclose(both["front"], [0.5, -0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(both["left"], [-0.5, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(differences(front=_colour(255, 0, 0))["front"], [0.5, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,12 @@ def test_bytes_that_are_no_model_are_refused(hydra_model):
         Network(b"", name="n")
 
 
+def test_name_that_is_no_text_is_refused(hydra_model):
+    model = hydra_model().replace(b"features", b"feat\x86res")
+    with pytest.raises(BundleError, match=r"network n: names in the model must be UTF-8, got b'feat"):
+        Network(model, name="n")
+
+
 def test_mutated_models_give_typed_errors_only(hydra_model):
     model = hydra_model()
     random = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,15 @@ import pytest
 from octobev import CameraOutput, Predictions, Rig
 from octobev.errors import InvalidArgument, TopicError, WireError
 from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig, topics_of
-from octobev.runtime.topics.header import ArrayHeader, Header
+from octobev.runtime.topics.header import (
+    ArrayHeader,
+    CameraHeader,
+    GridHeader,
+    Header,
+    LensHeader,
+    RigHeader,
+    StateHeader,
+)
 from octobev.runtime.topics.message import Message
 from octobev.runtime.topics.wire import Buffer, decode, pack, seal
 
@@ -426,3 +435,27 @@ def test_headers_are_read_in_the_documented_order() -> None:
     assert Header.__struct_fields__[0] == "schema"
     assert Header.__struct_fields__[-1] == "crc32"
     assert ArrayHeader.__struct_fields__ == ("name", "dtype", "shape")
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "topics.md"
+
+
+def test_the_documented_vector_is_what_is_packed() -> None:
+    header = Header(
+        topic="x", kind="test", session="0" * 32, sequence=0, timestamp_ns=0, published_ns=0, frame_id="ego"
+    )
+    packed = [bytes(part).hex() for part in pack(header, {"a": np.array([1, 2, 3], np.uint8)})]
+    assert "".join(f"    {line}\n" for line in packed) in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_every_key_is_documented() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    structs = (Header, ArrayHeader, GridHeader, CameraHeader, StateHeader, LensHeader, RigHeader)
+    keys = {name for struct_type in structs for name in struct_type.__struct_fields__}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+    example = text.split("```json\n")[1].split("```")[0]
+    header = msgspec.json.decode(example, type=Header)
+    assert set(msgspec.json.decode(example)) == set(Header.__struct_fields__)
+    assert header.kind == "road_layout"
+    rig_example = text.split("```json\n")[2].split("```")[0]
+    assert msgspec.json.decode(rig_example, type=RigHeader).name == "car 7"

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from octobev.errors import InvalidArgument
+from octobev.fusion.lens import Intrinsics, LensModel
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera
+from octobev.replay.drive import TRUTH_LAYERS, DriveStep
+from octobev.replay.render import View
+from octobev.replay.synthetic import SyntheticDrive, optical_mounting, reference_rig, visible_from
+from octobev.replay.world import START_NS
+from octobev.runtime.frames import PixelFormat
+
+SIZE = (160, 96)
+
+
+@pytest.fixture(scope="module")
+def drive() -> SyntheticDrive:
+    return SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def steps(drive: SyntheticDrive) -> list[DriveStep]:
+    return list(drive.steps())
+
+
+def test_the_reference_rig_has_eight_cameras_with_the_fields_of_view_of_a_car() -> None:
+    rig = reference_rig()
+    assert rig.names == (
+        "front_main",
+        "front_wide",
+        "front_narrow",
+        "left_pillar",
+        "right_pillar",
+        "left_repeater",
+        "right_repeater",
+        "rear",
+    )
+    fields = {camera.name: camera.intrinsics.fov_deg[0] for camera in rig}
+    assert fields["front_main"] == pytest.approx(50)
+    assert fields["front_wide"] == pytest.approx(120, abs=0.01)
+    assert fields["front_narrow"] == pytest.approx(35)
+    assert rig["front_wide"].intrinsics.model is LensModel.KANNALA_BRANDT
+    assert {(camera.intrinsics.width, camera.intrinsics.height) for camera in rig} == {(1280, 960)}
+
+
+@pytest.mark.parametrize(
+    ("name", "ahead", "left"),
+    [("front_main", 1, 0), ("left_pillar", 1, 1), ("right_pillar", 1, -1), ("left_repeater", -1, 1), ("rear", -1, 0)],
+)
+def test_cameras_look_where_their_names_say(name: str, ahead: int, left: int) -> None:
+    axis = reference_rig()[name].ego_from_camera.rotation[:, 2]
+    assert np.sign(axis[0]) == ahead
+    assert np.sign(np.round(axis[1], 6)) == left
+    assert axis[2] < 0  # a little downwards
+
+
+def test_a_mounting_without_turns_is_the_optical_frame() -> None:
+    pose = optical_mounting(1.0, 2.0, 3.0, 0.0, 0.0)
+    assert pose.rotation @ [0, 0, 1] == pytest.approx([1, 0, 0])
+    assert pose.rotation @ [1, 0, 0] == pytest.approx([0, -1, 0])
+    assert pose.rotation @ [0, 1, 0] == pytest.approx([0, 0, -1])
+    assert pose.translation_m == pytest.approx([1, 2, 3])
+
+
+def test_every_step_has_all_cameras_and_all_layers(drive: SyntheticDrive, steps: list[DriveStep]) -> None:
+    assert len(steps) == 4 == drive.length_hint
+    for step in steps:
+        assert tuple(frame.camera for frame in step.frame_set.frames) == drive.rig.names
+        assert step.truth is not None
+        assert set(step.truth.layers) == set(TRUTH_LAYERS)
+
+
+def test_cameras_fire_one_after_another_each_at_its_own_pose(drive: SyntheticDrive, steps: list[DriveStep]) -> None:
+    first = steps[0].frame_set
+    times = sorted(frame.timestamp_ns for frame in first.frames)
+    assert np.diff(times).tolist() == [4_000_000] * 7
+    assert first.timestamp_ns == times[-1] == steps[0].truth.timestamp_ns
+    assert first.frame("front_main").timestamp_ns == START_NS
+    for frame in first.frames:
+        assert np.array_equal(frame.world_from_ego.matrix, drive.world_from_ego(frame.timestamp_ns).matrix)
+
+
+def test_time_goes_on_by_the_period(steps: list[DriveStep]) -> None:
+    assert np.diff([step.frame_set.timestamp_ns for step in steps]).tolist() == [250_000_000] * 3
+
+
+def test_equal_arguments_give_equal_bytes(steps: list[DriveStep]) -> None:
+    again = next(iter(SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE).steps()))
+    for one, other in zip(steps[0].frame_set.frames, again.frame_set.frames, strict=True):
+        assert one.data == other.data
+    for name in TRUTH_LAYERS:
+        assert np.array_equal(steps[0].truth.layers[name], again.truth.layers[name], equal_nan=name == "direction_rad")
+
+
+def test_a_part_of_a_drive_is_the_same_as_in_the_whole(drive: SyntheticDrive, steps: list[DriveStep]) -> None:
+    part = list(drive.steps(start_s=0.25, duration_s=0.5))
+    assert [step.frame_set.timestamp_ns for step in part] == [step.frame_set.timestamp_ns for step in steps[1:3]]
+    assert part[0].frame_set.frames[3].data == steps[1].frame_set.frames[3].data
+
+
+def test_frames_are_jpeg_of_the_asked_size(steps: list[DriveStep]) -> None:
+    frame = steps[0].frame_set.frames[0]
+    assert frame.pixel_format is PixelFormat.JPEG
+    assert cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR).shape == (96, 160, 3)
+
+
+def test_labelled_steps_come_with_a_view_of_every_camera() -> None:
+    drive = SyntheticDrive(5, 0.25, rate_hz=4.0, size=SIZE, encode=None, mount_jitter_deg=0.5)
+    ((step, views),) = drive.labelled_steps()
+    assert tuple(views) == drive.rig.names
+    assert views["rear"].classes.shape == (96, 160)
+    frame = step.frame_set.frame("rear")
+    assert frame.pixel_format is PixelFormat.BGR8
+    assert np.array_equal(frame.data, views["rear"].image)
+    nominal = reference_rig()["rear"].ego_from_camera
+    assert np.array_equal(drive.rig["rear"].ego_from_camera.matrix, nominal.matrix)
+
+
+def test_some_cells_are_visible_and_some_hidden(steps: list[DriveStep]) -> None:
+    for step in steps:
+        assert 0.3 < step.truth.layers["visible"].mean() < 0.98
+
+
+def test_a_cell_behind_a_wall_is_hidden_and_one_before_it_is_not() -> None:
+    lens = Intrinsics(100, 100, 50.0, 50.0, 49.5, 49.5)
+    camera = Camera("front", lens, optical_mounting(0, 0, 1.0, 0, 0))
+    points = np.array([[[4.0, 0.0, 0.0], [12.0, 0.0, 0.0], [8.1, 0.0, 0.0], [-3.0, 0.0, 0.0]]])
+    things = np.array([[0, 0, 7, 0]], np.int32)
+    # a wall eight metres ahead covers all that is not below the horizon by more than its foot
+    seen, depth = np.zeros((100, 100), np.int32), np.full((100, 100), 4.0, np.float32)
+    seen[:56], depth[:56] = 7, 8.0
+    view = View(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8), depth, seen)
+    visible = visible_from(camera, Pose.identity(), view, points, things)
+    assert visible.tolist() == [[True, False, True, False]]
+
+
+def test_the_far_end_of_a_long_thing_is_not_visible() -> None:
+    camera = Camera("front", Intrinsics(100, 100, 50.0, 50.0, 49.5, 49.5), optical_mounting(0, 0, 1.0, 0, 0))
+    seen, depth = np.full((100, 100), 7, np.int32), np.full((100, 100), 8.0, np.float32)
+    view = View(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8), depth, seen)
+    points, things = np.array([[[9.0, 0.0, 0.0], [14.0, 0.0, 0.0]]]), np.array([[7, 7]], np.int32)
+    assert visible_from(camera, Pose.identity(), view, points, things).tolist() == [[True, False]]
+
+
+def test_visibility_needs_labels() -> None:
+    camera = reference_rig().cameras[0]
+    with pytest.raises(InvalidArgument, match="view must be labelled, got one without labels"):
+        visible_from(
+            camera,
+            Pose.identity(),
+            View(np.zeros((2, 2, 3), np.uint8)),
+            np.zeros((1, 1, 3)),
+            np.zeros((1, 1), np.int32),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": -1}, "seed must be not negative, got -1"),
+        ({"seconds": 0}, "seconds must be more than 0 and at most 3600, got 0"),
+        ({"rate_hz": 0}, "rate_hz must be more than 0 and at most 200, got 0"),
+        ({"size": (8, 8)}, "size must be from 16 to 8192 pixels"),
+        ({"encode": "png"}, "encode must be 'jpeg' or None, got png"),
+        ({"jpeg_quality": 0}, "jpeg_quality must be from 1 to 100, got 0"),
+        ({"stagger_ns": -1}, "stagger_ns must be not negative, got -1"),
+    ],
+)
+def test_arguments_that_make_no_drive_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        SyntheticDrive(**{"seed": 1, "seconds": 1.0, **arguments})
