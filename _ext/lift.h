@@ -131,8 +131,9 @@ static void depth_weights_block(const int32_t *indptr, const int32_t *indices, c
         for (ptrdiff_t k = 0; k < count; k++) {
             float depth = depths[start + k], deviation = (seen[k] - depth) / (sigma_m + sigma_relative * depth);
             int counts = (seen[k] > 0) & (seen[k] <= FLT_MAX) & (depth > 0);
-            exponent[k] = -0.5f * deviation * deviation;
-            share[k] = counts ? 1.0f : 0.0f;
+            float power = -0.5f * deviation * deviation;
+            exponent[k] = power > -87.0f ? power : -87.0f;
+            share[k] = counts & (power > -87.0f) ? 1.0f : 0.0f;
         }
         for (ptrdiff_t k = 0; k < count; k++)
             share[k] *= exp_negative(exponent[k]);

@@ -87,12 +87,11 @@ OCTOBEV_INLINE void transpose(const float *OCTOBEV_RESTRICT from, ptrdiff_t from
             to[c * to_stride + r] = from[r * from_stride + c];
 }
 
-/* exp(x) for x <= 0, error below 2 units in the last place; exp(-87) below that. Cephes expf (Moshier 1992). */
+/* exp(x) for -87 <= x <= 0, error below 2 units in the last place. Cephes expf (Moshier 1992). */
 OCTOBEV_INLINE float exp_negative(float x)
 {
-    float clamped = x > -87.0f ? x : -87.0f;
-    float power = (float)(int32_t)(clamped * 1.44269504088896341f - 0.5f); /* towards zero: nearest, as x <= 0 */
-    float r = clamped - power * 0.693359375f + power * 2.12194440e-4f;
+    float power = (float)(int32_t)(x * 1.44269504088896341f - 0.5f); /* towards zero: nearest, as x <= 0 */
+    float r = x - power * 0.693359375f + power * 2.12194440e-4f;
     float series = 1.9875691500e-4f;
     series = series * r + 1.3981999507e-3f;
     series = series * r + 8.3334519073e-3f;

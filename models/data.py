@@ -7,7 +7,6 @@ more jagged than anything that it meets later.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -128,7 +127,7 @@ def coarse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 class TownWorkers:
-    """Processes that draw towns into a folder, in order, at low priority; towns that are there already are kept.
+    """Processes that draw towns into a folder, in order; towns that are there already are kept.
 
     Parameters
     ----------
@@ -176,8 +175,6 @@ class TownWorkers:
 
 
 def _draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
-    if hasattr(os, "nice"):
-        os.nice(10)
     cv2.setNumThreads(1)
     rays: dict[Intrinsics, Rays] = {}
     parent = multiprocessing.parent_process()

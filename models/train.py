@@ -101,7 +101,7 @@ def _learn(training: Training, plan: TrainingPlan, options: argparse.Namespace) 
             seed=options.seed,
             batch=options.batch,
             steps_per_town=options.steps_per_town,
-            window=20,
+            window=32,
             wait=workers.wait,
         )
         watcher = stack.enter_context(Watcher(plan, training.done))

@@ -27,6 +27,9 @@ LARGEST_GRADIENT = 5.0
 WARM_UP = 0.06
 AVERAGE_DECAY = 0.998
 
+OCCUPIED_PRIOR = 0.15
+"""How much of the visible ground of synthetic towns something stands on."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
@@ -226,7 +229,7 @@ def ground_priors(frequencies: dict[str, float]) -> dict[str, float]:
         "lane_divider": frequencies["lane_marking"] / free,
         "road_edge": frequencies["road_edge"] / free,
         "crosswalk": frequencies["crosswalk"] / free,
-        "occupied": frequencies["obstacle"],
+        "occupied": OCCUPIED_PRIOR,
     }
 
 

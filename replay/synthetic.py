@@ -90,7 +90,7 @@ class SyntheticDrive(Drive):
     grid : where ground truth is given
     stagger_ns : time between two cameras' firing
     mount_jitter_deg : standard deviation of random turns of every camera's true mounting about its three axes, degrees;
-        `rig` keeps the nominal mountings, as a calibration with such errors would
+        `rig` keeps the nominal mountings, as a calibration with such errors would; `true_cameras` has the true ones
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SyntheticDrive(Drive):
         self._grid = grid
         self._stagger_ns = stagger_ns
         self._seconds = seconds
-        self._cameras = _jittered(self.rig, mount_jitter_deg, seed)
+        self.true_cameras = _jittered(self.rig, mount_jitter_deg, seed)
         self._world: World | None = None
         self._renderer: Renderer | None = None
 
@@ -166,7 +166,7 @@ class SyntheticDrive(Drive):
             self._renderer = Renderer(self.world)
         frames, views = [], {}
         rank = {camera: order for order, camera in enumerate(_FIRING_ORDER)}
-        for index, camera in enumerate(self._cameras):
+        for index, camera in enumerate(self.true_cameras):
             timestamp_ns = first_ns + self._stagger_ns * rank.get(index, index)
             pose = self.world_from_ego(timestamp_ns)
             view = self._renderer.render(camera, pose, timestamp_ns, labels=True)
@@ -191,7 +191,7 @@ class SyntheticDrive(Drive):
         centres = self._grid.centres()
         points = pose.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))
         visible = np.zeros(self._grid.shape, np.bool_)
-        for camera, frame in zip(self._cameras, frame_set.frames, strict=True):
+        for camera, frame in zip(self.true_cameras, frame_set.frames, strict=True):
             fired_at = self.world_from_ego(frame.timestamp_ns)
             visible |= visible_from(camera, fired_at, views[camera.name], points, things)
         layers["visible"] = visible.astype(np.uint8)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
 from ..predictions import BevOutput, CameraOutput, OccupancyGrid, Predictions, RoadLayout
-from .header import UNKNOWN_KIND, CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
+from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
 from .names import RIG, camera_topic
 from .wire import Buffer, pack
 
@@ -178,6 +178,3 @@ def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
 def _short(text: str | None) -> str | None:
     """Cut a reason to the 1024 characters that a header takes."""
     return text if text is None or len(text) <= 1024 else text[:1021] + "..."
-
-
-__all__ = ["UNKNOWN_KIND", "Content", "Stamp", "encode_output", "encode_rig", "kind_of", "topics_of"]

@@ -10,7 +10,7 @@ CONFIG = HydraNetConfig(width=32, height=32)
 
 
 def outputs(labels, depth_m, certainty=20.0):
-    fractions = class_fractions(labels, 5, 2)
+    fractions = class_fractions(labels, len(CONFIG.classes), 2)
     return HydraOutputs(torch.zeros(1, 64, 32), certainty * fractions, depth_m.flatten(1)[..., None].log())
 
 

@@ -21,7 +21,7 @@ def test_outputs_are_rows_of_pixels(stride):
     features, logits, log_depth = net(images())
     pixels = (32 // stride) * (64 // stride)
     assert features.shape == (2, 8 * 16, 32)
-    assert logits.shape == (2, pixels, 5)
+    assert logits.shape == (2, pixels, 6)
     assert log_depth.shape == (2, pixels, 1)
 
 

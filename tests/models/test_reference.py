@@ -66,8 +66,8 @@ def test_outputs_have_the_declared_rows_and_channels(bundle, session):
 
 def test_classes_are_those_of_the_world(bundle):
     classes = bundle.manifest.networks["hydranet"].outputs["segmentation"].classes
-    assert classes == ("other", "drivable", "lane_marking", "road_edge", "obstacle")
-    assert bundle.manifest.castouts["road_layout"].bev_classes == ("drivable", "lane_divider", "road_edge")
+    assert classes == ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
+    assert bundle.manifest.castouts["road_layout"].bev_classes == ("drivable", "lane_divider", "road_edge", "crosswalk")
     assert bundle.manifest.castouts["occupancy"].bev_classes == ("occupied",)
 
 

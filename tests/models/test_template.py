@@ -4,7 +4,7 @@ import pytest
 from octobev.models.template import manifest_text
 from octobev.runtime.bundle import decode_manifest
 
-PRIORS = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "occupied": 0.1}
+PRIORS = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02, "occupied": 0.1}
 
 
 def config(output_stride):
@@ -12,7 +12,7 @@ def config(output_stride):
         width=320,
         height=192,
         output_stride=output_stride,
-        classes=("other", "drivable", "lane_marking", "road_edge", "obstacle"),
+        classes=("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk"),
     )
 
 
@@ -35,10 +35,11 @@ def test_manifest_takes_over_file_version_and_priors():
     manifest = decoded()
     assert manifest.version == "1.2.3"
     assert manifest.networks["hydranet"].file == "a.onnx"
-    assert manifest.castouts["road_layout"].prior == {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04}
+    assert manifest.castouts["road_layout"].prior == {name: PRIORS[name] for name in PRIORS if name != "occupied"}
     assert manifest.castouts["occupancy"].prior == {"occupied": 0.1}
 
 
 def test_priors_of_classes_never_or_always_seen_stay_probabilities():
-    manifest = decoded(priors={"drivable": 1.0, "lane_divider": 0.0, "road_edge": 0.0, "occupied": 0.0})
-    assert manifest.castouts["road_layout"].prior == {"drivable": 0.995, "lane_divider": 0.005, "road_edge": 0.005}
+    manifest = decoded(priors=dict.fromkeys(PRIORS, 0.0) | {"drivable": 1.0})
+    prior = manifest.castouts["road_layout"].prior
+    assert prior == {"drivable": 0.995, "lane_divider": 0.005, "road_edge": 0.005, "crosswalk": 0.005}

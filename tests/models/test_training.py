@@ -96,5 +96,10 @@ def test_length_is_not_negative():
 
 
 def test_ground_priors_leave_obstacles_out():
-    priors = ground_priors({"other": 0.3, "drivable": 0.35, "lane_marking": 0.05, "road_edge": 0.1, "obstacle": 0.2})
-    assert priors == pytest.approx({"drivable": 0.5, "lane_divider": 0.0625, "road_edge": 0.125, "occupied": 0.2})
+    classes = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
+    priors = ground_priors(dict(zip(classes, (0.3, 0.27, 0.05, 0.1, 0.2, 0.08), strict=True)))
+    assert priors["drivable"] == pytest.approx(0.5)
+    assert priors["lane_divider"] == pytest.approx(0.0625)
+    assert priors["road_edge"] == pytest.approx(0.125)
+    assert priors["crosswalk"] == pytest.approx(0.1)
+    assert 0 < priors["occupied"] < 1

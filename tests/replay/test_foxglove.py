@@ -230,6 +230,14 @@ def test_grid_rows_may_be_padded():
     np.testing.assert_array_equal(foxglove.decode_grid(message.SerializeToString()).layers["a"], [[1, 3], [2, 4]])
 
 
+def test_grid_fields_of_other_number_types_are_left_out():
+    message = Grid(timestamp=Timestamp(seconds=1), column_count=1, cell_stride=9, row_stride=9, data=bytes(9))
+    message.cell_size.x = message.cell_size.y = 0.5
+    message.fields.add(name="a", offset=0, type=8)  # float64
+    message.fields.add(name="b", offset=8, type=1)
+    assert list(foxglove.decode_grid(message.SerializeToString()).layers) == ["b"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -206,6 +206,12 @@ def test_calibration_is_found_by_frame_when_topics_differ(path):
     assert drive.rig["left"].intrinsics == LENS
 
 
+def test_calibration_of_the_same_topic_prefix_goes_before_that_of_the_frame(path):
+    events = [calibration("left", topic="/other/camera_info", width=64), calibration("left", frame_id="left_lens")]
+    events += [transform("base_link", "left", MOUNTINGS["left"]), image("left", 0)]
+    assert McapDrive(write(path, events)).rig["left"].intrinsics == LENS
+
+
 @pytest.mark.parametrize(
     ("topic", "name"),
     [
@@ -411,6 +417,19 @@ def test_damaged_chunk_is_skipped_and_its_images_are_counted(path, index):
     drive = McapDrive(path)
     assert seen(drive) == [found if found["left"] != 500 else {"right": 510} for found in expected_sets(12)]
     assert drive.losses.reasons == {"damaged chunk": 1}
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_every_image_of_a_damaged_chunk_is_counted(path, index):
+    # without the summary the message indexes behind the chunk still tell
+    write(path, drive_messages(12, size=2000), compression=CompressionType.NONE, chunk_size=8000)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"left 500 ") + 500] ^= 1
+    path.write_bytes(content if index else content[:-200])
+    drive = McapDrive(path)
+    lost = 24 - sum(map(len, seen(drive)))
+    assert lost > 1
+    assert drive.losses.reasons == {"damaged chunk": lost}
 
 
 def test_damaged_framing_is_overcome_with_the_index(path):

@@ -40,6 +40,12 @@ def test_reader_is_chosen_by_content_not_by_name(recording, tmp_path):
     assert isinstance(open_drive(recording), McapDrive)
     shutil.copy(recording, tmp_path / "drive.zip")
     assert isinstance(open_drive(str(tmp_path / "drive.zip")), McapDrive)
+    tables = tmp_path / "tables" / "v1.0-mini"
+    tables.mkdir(parents=True)
+    for name in ("scene", "sample_data"):
+        (tables / f"{name}.json").write_text("[]")
+    with pytest.raises(DriveError, match="v1.0-mini: scene must be one of"):
+        open_drive(tables.parent)
     folder = tmp_path / "folder.mcap"
     (folder / "images" / "a").mkdir(parents=True)
     (folder / "images" / "a" / "5.jpg").write_bytes(b"\xff\xd8\xff")
