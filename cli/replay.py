@@ -71,7 +71,7 @@ def replay(
     used_rig = _used_rig(source, rig, cameras)
     with ExitStack() as stack:
         runtime = stack.enter_context(_runtime(bundle, used_rig, outputs, threads))
-        sinks = _sinks(stack, runtime, publish, record, pictures, force)
+        sinks = _sinks(stack, runtime, source.name, publish, record, pictures, force)
         sinks["progress"] = stack.enter_context(_Progress(source, duration, quiet=as_json and not sys.stderr.isatty()))
         summary = play(source, runtime, sinks=sinks, start_s=start, duration_s=duration, rate=rate)
     summary.stages_ms.pop("progress", None)
@@ -146,6 +146,7 @@ def _runtime(bundle: Path | None, rig: Rig, outputs: str | None, threads: int | 
 def _sinks(
     stack: ExitStack,
     runtime: Runtime,
+    title: str,
     publish: str | None,
     record: Path | None,
     pictures: Path | None,
@@ -166,7 +167,7 @@ def _sinks(
     if pictures is not None:
         from ..replay.pictures import PictureWriter
 
-        writer = stack.enter_context(PictureWriter(pictures, runtime.rig))
+        writer = stack.enter_context(PictureWriter(pictures, runtime.rig, title=title))
         sinks["pictures"] = lambda step, predictions: writer.add(step.frame_set, predictions, step.truth)
     return sinks
 
