@@ -75,6 +75,24 @@ class ImageEvidence:
     fired_from_ego: Sequence[Pose]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """What the pixels of one set say about the cells that were looked at.
+
+    cells : int64 [n], rows of the map
+    channels : float32 [n, samples, channels], weighted votes
+    void : float32 [n, samples], votes of blockers
+    mass : float32 [n, samples], weight of all votes, 0..1
+    seen_by : uint64 [rows of the map], cameras that see each cell
+    """
+
+    cells: NDArray[np.int64]
+    channels: NDArray[np.float32]
+    void: NDArray[np.float32]
+    mass: NDArray[np.float32]
+    seen_by: NDArray[np.uint64]
+
+
 class GroundStitcher:
     """Stitches votes of image classes into a map that travels with the ego.
 
@@ -114,6 +132,9 @@ class GroundStitcher:
         self._classes = np.empty((rows, votes.shape[0]), dtype=np.float32)
         self._mass = np.empty(rows, dtype=np.float32)
         self._weights = np.empty(0, dtype=np.float32)
+        self._probability_mass = np.zeros((len(points), votes.shape[1]), dtype=np.float32)
+        self._cell_mass = np.zeros(len(points), dtype=np.float32)
+        self._gain = np.zeros(len(points), dtype=np.float32)
 
     @property
     def rebuilds(self) -> int:
@@ -129,18 +150,11 @@ class GroundStitcher:
         self.map.move(before_from_now)
         self.map.values *= np.float32(0.5 ** (elapsed_s / self.stitching.half_life_s))
 
-    def cast(self, evidence: ImageEvidence, num_threads: int = 1) -> tuple[ViewTransform, NDArray[np.float32]]:
-        """Carry the votes of one set onto the cells of the window.
-
-        Returns
-        -------
-        view : the transform that was used
-        cast : float32 [cells, samples, channels + 2]: votes per channel, void votes (blockers), mass of all
-        """
+    def cast(self, evidence: ImageEvidence, num_threads: int = 1) -> Votes:
+        """Carry the votes of one set onto the cells of the map."""
         ego_from_window = self.map.ego_from_window
-        range_m = np.hypot(*self.map.points_ego().T)
-        self._gain = np.minimum(1.0, self.stitching.full_evidence_m / np.maximum(range_m, _SMALLEST))
-        within = (range_m <= self.stitching.range_m) & self._inside()
+        range_m, inside = self._range_m()
+        within = inside & (range_m <= self.stitching.range_m)
         view = self._view.build(
             [fired @ ego_from_window for fired in evidence.fired_from_ego],
             evidence.active,
@@ -149,23 +163,34 @@ class GroundStitcher:
         )
         weights = self._agreeing_weights(view, evidence.depth_m, num_threads)
         lift.lift_rows(view.indptr, view.indices, weights, evidence.probability, self._classes, num_threads=num_threads)
-        cast = np.column_stack((self._classes @ self._votes, self._mass))
-        return view, cast.reshape(-1, self._samples, cast.shape[1])
+        cells = np.flatnonzero(within)
+        self._gain[:] = 0
+        nearness = np.minimum(1.0, self.stitching.full_evidence_m / np.maximum(range_m[cells], _SMALLEST))
+        self._gain[cells] = self.stitching.gain * nearness
+        votes = self._classes.reshape(len(within), self._samples, -1)[cells] @ self._votes
+        mass = self._mass.reshape(len(within), self._samples)[cells]
+        return Votes(cells, votes[:, :, :-1], votes[:, :, -1], mass, view.seen_by)
 
-    def stitch(self, probability_mass: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
+    def stitch(
+        self, cells: NDArray[np.int64], probability_mass: NDArray[np.float32], mass: NDArray[np.float32]
+    ) -> None:
         """Add evidence to the map.
 
         Parameters
         ----------
-        probability_mass : float32 [cells, channels], probability times mass
-        mass : float32 [cells], 0..1
+        cells : int64 [n], rows of the map
+        probability_mass : float32 [n, channels], probability times mass
+        mass : float32 [n], 0..1
         """
+        self._probability_mass[cells] = probability_mass
+        self._cell_mass[:] = 0
+        self._cell_mass[cells] = mass
         occupancy.update_log_odds(
             self.map.values,
             self.map.observed,
-            np.ascontiguousarray(probability_mass, dtype=np.float32),
-            np.ascontiguousarray(mass, dtype=np.float32),
-            (self._gain * self.stitching.gain).astype(np.float32),
+            self._probability_mass,
+            self._cell_mass,
+            self._gain,
             self.prior_logit,
             decay=1.0,
             limit=self.stitching.limit,
@@ -202,16 +227,18 @@ class GroundStitcher:
         )
         return weights
 
-    def _inside(self) -> NDArray[np.bool_]:
-        """Window cells of the ego grid, and one cell around it for the interpolation."""
-        x, y = self.map.points_ego().T
+    def _range_m(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Distance of each map cell from the ego; and which of them the ego grid needs, with a margin to interpolate."""
+        points = self.map.points_ego()
+        x, y = np.ascontiguousarray(points.T)
         grid, margin = self.grid, 2 * self.grid.resolution_m
-        return np.asarray(
+        inside = (
             (x > grid.x_min_m - margin)
             & (x < grid.x_max_m + margin)
             & (y > grid.y_min_m - margin)
             & (y < grid.y_max_m + margin)
         )
+        return np.hypot(x, y), inside
 
 
 class RoadLayoutCastOut:
@@ -230,15 +257,16 @@ class RoadLayoutCastOut:
 
     def step(self, evidence: ImageEvidence, num_threads: int = 1) -> RoadLayout:
         """Stitch one set and read the map."""
-        view, cast = self.stitcher.cast(evidence, num_threads)
-        evident = np.maximum(cast[:, :, -1] - cast[:, :, -2], 0)
+        votes = self.stitcher.cast(evidence, num_threads)
+        evident = np.maximum(votes.mass - votes.void, 0)
         mass = evident.mean(axis=1)
-        votes = cast[:, :, :-2].mean(axis=1)
+        probability_mass = votes.channels.mean(axis=1)
         if self._thin:
-            share = cast[:, :, self._thin] / np.maximum(evident, self.stitcher.stitching.min_mass)[:, :, np.newaxis]
-            votes[:, self._thin] = np.minimum(share.max(axis=1), 1) * mass[:, np.newaxis]
-        self.stitcher.stitch(votes, mass)
-        log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
+            share = votes.channels[:, :, self._thin] / np.maximum(evident, _SMALLEST)[:, :, np.newaxis]
+            share[evident < self.stitcher.stitching.min_mass] = 0
+            probability_mass[:, self._thin] = np.minimum(share.max(axis=1), 1) * mass[:, np.newaxis]
+        self.stitcher.stitch(votes.cells, probability_mass, mass)
+        log_odds, observed, seen_by = self.stitcher.read(votes.seen_by)
         probability = _sigmoid(log_odds)
         probability[:, ~observed] = 0
         return RoadLayout(self.stitcher.grid, self.classes, probability, observed, seen_by)
@@ -256,13 +284,13 @@ class OccupancyCastOut:
 
     def step(self, evidence: ImageEvidence, num_threads: int = 1) -> OccupancyGrid:
         """Stitch one set and read the map."""
-        view, cast = self.stitcher.cast(evidence, num_threads)
-        occupied = cast[:, :, 0].max(axis=1)
-        free = cast[:, 0, -1] - cast[:, 0, 0]
+        votes = self.stitcher.cast(evidence, num_threads)
+        occupied = votes.channels[:, :, 0].max(axis=1)
+        free = votes.mass[:, 0] - votes.channels[:, 0, 0]
         mass = np.minimum(occupied + free, 1)
         share = occupied / np.maximum(occupied + free, _SMALLEST)
-        self.stitcher.stitch((share * mass)[:, np.newaxis], mass)
-        log_odds, observed, seen_by = self.stitcher.read(view.seen_by)
+        self.stitcher.stitch(votes.cells, (share * mass)[:, np.newaxis], mass)
+        log_odds, observed, seen_by = self.stitcher.read(votes.seen_by)
         return OccupancyGrid(self.stitcher.grid, log_odds[0], observed, seen_by, self.stitcher.stitching.half_life_s)
 
 

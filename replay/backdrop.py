@@ -143,8 +143,10 @@ class Backdrop:
         # a sample is distance / fx wide and distance^2 / (height * fy * taps) long; its half length may blur
         across = lens.fx * pixel_m
         along = np.sqrt(2 * pixel_m * float(origin[2]) * lens.fy * taps)
-        level = np.zeros(distance.shape, np.uint8)
-        for threshold in np.minimum(across, along):
+        thresholds = np.minimum(across, along)
+        coarsest = int((thresholds < distance.max()).sum())
+        level = np.full(distance.shape, (thresholds < distance.min()).sum(), np.uint8)
+        for threshold in thresholds[int(level.flat[0]) : coarsest]:
             level += distance > np.float32(threshold)
         scale, limit = self._scale[level], self._limit[level]
         maps = []

@@ -15,7 +15,7 @@ from ..runtime.engine import Runtime
 from ..runtime.predictions import Predictions
 from .drive import Drive, DriveStep
 
-Sink = Callable[[DriveStep, Predictions], None]
+Sink = Callable[[DriveStep, Predictions], object]
 """Takes every step with what the runtime made of it: a publisher, a recorder, a writer of pictures, a progress bar."""
 
 

@@ -44,7 +44,7 @@ def test_reader_is_chosen_by_content_not_by_name(recording, tmp_path):
     tables.mkdir(parents=True)
     for name in ("scene", "sample_data"):
         (tables / f"{name}.json").write_text("[]")
-    with pytest.raises(DriveError, match="v1.0-mini: scene must be one of"):
+    with pytest.raises(DriveError, match=r"v1\.0-mini: scene must be one of"):
         open_drive(tables.parent)
     folder = tmp_path / "folder.mcap"
     (folder / "images" / "a").mkdir(parents=True)

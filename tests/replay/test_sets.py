@@ -88,7 +88,7 @@ def test_a_lost_frame_does_not_shift_the_sets_after_it():
 
 def test_phases_that_change_for_good_are_learned_anew():
     events = [(camera, 83 * n + offset) for n in range(3) for camera, offset in (("a", 0), ("b", 25))]
-    events += [(camera, 1000 + 83 * n + offset) for n in range(20) for camera, offset in (("b", 0), ("a", 20))]
+    events += [(camera, 249 + 83 * n + offset) for n in range(20) for camera, offset in (("b", 0), ("a", 20))]
     sizes = [len(one.frames) for one in group(*events, cameras="ab")]
     assert sizes[:3] == [2, 2, 2]
     assert sizes[-5:] == [2, 2, 2, 2, 2]
