@@ -228,7 +228,7 @@ class GroundStitcher:
         return weights
 
     def _range_m(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Distance of each map cell from the ego; and which of them the ego grid needs, with a margin to interpolate."""
+        """Distance of each map cell from the ego, and which of them the ego grid needs (with a margin)."""
         points = self.map.points_ego()
         x, y = np.ascontiguousarray(points.T)
         grid, margin = self.grid, 2 * self.grid.resolution_m
@@ -275,8 +275,8 @@ class RoadLayoutCastOut:
 class OccupancyCastOut:
     """Occupancy from image classes: see the module.
 
-    The stitcher's first sample is the cell's centre on the ground, the others stand above it. A cell is free as far as its
-    ground is seen not to be an obstacle, and occupied as far as an obstacle is seen at any of the samples.
+    The stitcher's first sample is the cell's centre on the ground, the others stand above it. A cell is free as far as
+    its ground is seen not to be an obstacle, and occupied as far as an obstacle is seen at any of the samples.
     """
 
     def __init__(self, stitcher: GroundStitcher) -> None:

@@ -36,7 +36,8 @@ class RoadLayout:
         """Probability of one class, float32 [nx, ny]."""
         if name not in self.classes:
             raise InvalidArgument(expected("class", f"one of {', '.join(self.classes)}", name))
-        return self.probability[self.classes.index(name)]
+        plane: NDArray[np.float32] = self.probability[self.classes.index(name)]
+        return plane
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, in wire order."""

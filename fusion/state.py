@@ -111,11 +111,13 @@ class RollingMap:
         self.values[:] = 0
         self.observed[:] = 0
         self._ground_from_ego = Pose.identity()
+        self._nearest: NDArray[np.int64] | None = None
         self._corner = self._wanted_corner()
 
     def move(self, before_from_now: Pose) -> None:
         """Follow the ego: `before_from_now` is `ego_before_from_ego_now`; only its planar part counts."""
         self._ground_from_ego = self._ground_from_ego @ planar_motion(before_from_now)
+        self._nearest = None
         corner = self._wanted_corner()
         shift = corner - self._corner
         if shift.any():
@@ -149,12 +151,14 @@ class RollingMap:
 
     def nearest_cells(self) -> NDArray[np.int64]:
         """For each cell of the ego grid the window row whose centre is nearest, int64 [nx, ny]."""
-        matrix = self._cells_matrix()
-        nx, ny = self.grid.shape
-        i, j = np.meshgrid(np.arange(nx), np.arange(ny), indexing="ij")
-        u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2] + 0.5).astype(np.int64)
-        v = np.floor(matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2] + 0.5).astype(np.int64)
-        return u * self.side + v
+        if self._nearest is None:
+            matrix = self._cells_matrix()
+            nx, ny = self.grid.shape
+            i, j = np.arange(nx)[:, np.newaxis], np.arange(ny)
+            u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + (matrix[0, 2] + 0.5)).astype(np.int64)
+            v = np.floor(matrix[1, 0] * i + matrix[1, 1] * j + (matrix[1, 2] + 0.5)).astype(np.int64)
+            self._nearest = u * self.side + v
+        return self._nearest
 
     def _cells_matrix(self) -> NDArray[np.float64]:
         origin = (self.grid.x_min_m, self.grid.y_min_m)
@@ -163,7 +167,8 @@ class RollingMap:
 
     def _wanted_corner(self) -> NDArray[np.int64]:
         middle = self._ground_from_ego.rotation[:2, :2] @ self._middle + self._ground_from_ego.translation_m[:2]
-        return np.round(middle / self.grid.resolution_m).astype(np.int64) - self.side // 2
+        corner: NDArray[np.int64] = np.round(middle / self.grid.resolution_m).astype(np.int64) - self.side // 2
+        return corner
 
     def _scroll(self, di: int, dj: int) -> None:
         side = self.side

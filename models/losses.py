@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .net import HydraNetConfig, HydraOutputs, Tensor, functional, torch
 
 CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5, 2.0)
-"""Weights in the cross entropy: other, drivable, lane marking, road edge, obstacle, crosswalk. Thin classes count more."""
+"""Weights in the cross entropy, in the order of the classes: thin ones count more."""
 
 DEPTH_WEIGHT = 0.5
 DICE_WEIGHT = 0.3

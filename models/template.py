@@ -111,7 +111,7 @@ def manifest_text(config: HydraNetConfig, *, file: str, sha256: str, priors: dic
 
     Parameters
     ----------
-    priors : `drivable`, `lane_divider`, `road_edge`, `crosswalk`, `occupied` -> probability before anything was seen, 0..1
+    priors : `drivable`, `lane_divider`, `road_edge`, `crosswalk`, `occupied` -> probability before anything was seen
     """
     bounded = {name: min(max(value, 0.005), 0.995) for name, value in priors.items()}
     return _TEXT.format(

@@ -84,8 +84,8 @@ class Backdrop:
 
     def draw(
         self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]
-    ) -> Float32:
-        """Fill an image [h, w, 3]; returns the distance to the ground along each ray, float32 [h, w], inf: sky."""
+    ) -> tuple[Float32, Float32]:
+        """Fill an image [h, w, 3]; returns rays in the world frame [h, w, 3] and how far the ground is, inf: sky."""
         rotation = world_from_camera[:3, :3].T.astype(np.float32)
         origin = world_from_camera[:3, 3].astype(np.float32)
         directions = rays.pixels @ rotation
@@ -106,7 +106,7 @@ class Backdrop:
                 mixed = np.s_[: last_sky - first_ground]
                 np.copyto(ground[mixed], image[first_ground:last_sky], where=sky[first_ground:last_sky, :, None])
             image[below] = ground
-        return distance
+        return directions, distance
 
     def _draw_sky(self, image: NDArray[np.uint8], directions: Float32) -> None:
         rows, columns = PANORAMA_SHAPE

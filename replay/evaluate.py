@@ -153,7 +153,8 @@ def _compare(drive: Drive, predictions: Predictions, truth: GroundTruth, result:
 def range_bands(grid: BevGrid) -> NDArray[np.int64]:
     """Index of the range band of each cell, by the distance of its centre from the ego origin, int64 [nx, ny]."""
     range_m = np.linalg.norm(grid.centres(), axis=-1)
-    return np.searchsorted(np.array(RANGES_M), range_m, side="right")
+    bands: NDArray[np.int64] = np.searchsorted(np.array(RANGES_M), range_m, side="right")
+    return bands
 
 
 def _band_labels() -> list[str]:

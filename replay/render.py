@@ -94,7 +94,7 @@ class Renderer:
         rays = self.rays[lens]
         pose = (world_from_ego @ camera.ego_from_camera).matrix
         image = np.empty((lens.height, lens.width, 3), np.uint8)
-        distance = self._backdrop.draw(image, rays, lens, pose)
+        directions, distance = self._backdrop.draw(image, rays, lens, pose)
         moving = self.world.moving_bodies(timestamp_ns)
         self._cast_shadows(image, lens, pose, moving)
         front = np.zeros((lens.height, lens.width), np.int32) if labels else None
@@ -104,7 +104,7 @@ class Renderer:
             image[rays.outside] = 0
         if self._exposure is not None:
             image = self._exposure.apply(image, camera, timestamp_ns)
-        return View(image) if front is None else self._label(image, front, faces, rays, pose, distance)
+        return View(image) if front is None else self._label(image, front, faces, rays, directions, distance, pose[:3, 3])
 
     def _faces(self, lens: Intrinsics, pose: NDArray[np.float64], groups: tuple[Bodies, ...]) -> _Faces:
         """Polygons of all bodies in sight, projected, in painting order."""
@@ -188,11 +188,11 @@ class Renderer:
         front: NDArray[np.int32],
         faces: _Faces,
         rays: Rays,
-        pose: NDArray[np.float64],
+        directions: Float32,
         distance: Float32,
+        origin: NDArray[np.float64],
     ) -> View:
-        rotation, origin = pose[:3, :3].T.astype(np.float32), pose[:3, 3].astype(np.float32)
-        classes = self._backdrop.classes(rays.pixels @ rotation, distance, origin)
+        classes = self._backdrop.classes(directions, distance, origin.astype(np.float32))
         depth = distance * rays.pixels[..., 2]
         things = np.zeros(front.shape, np.int32)
         mask = front > 0

@@ -163,7 +163,7 @@ def test_default_prior_fills_what_the_manifest_leaves_out():
 
 
 def test_class_thinner_than_a_cell_is_there_when_any_part_of_the_cell_has_it():
-    """A stripe 0.1 m wide beside the middle of a row of cells: the point in the middle misses it, one of four has it."""
+    """A stripe 0.1 m wide beside the middle of a row of cells: the middle misses it, one point of four has it."""
     v, u = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(np.float64)
     rays, _ = CAMERA.intrinsics.unproject(np.stack((u, v), axis=-1))
     left = -rays[..., 0] * np.where(rays[..., 1] > 0, 1.5 / np.maximum(rays[..., 1], 1e-9), np.nan)
@@ -177,7 +177,8 @@ def test_class_thinner_than_a_cell_is_there_when_any_part_of_the_cell_has_it():
         ("thin", spread_in_cell(2, 0.5), ["line"]),
         ("mean", spread_in_cell(2, 0.5), []),
     ):
-        layout = RoadLayoutCastOut(list(classes), stitcher(classes, offsets_m=offsets), thin).step(evidence(probability))
+        castout = RoadLayoutCastOut(list(classes), stitcher(classes, offsets_m=offsets), thin)
+        layout = castout.step(evidence(probability))
         found[name] = layout["line"][near]
     assert found["middle"] < 0.1
     assert found["thin"] > found["mean"] > found["middle"]
