@@ -30,6 +30,7 @@ _HOME = {
     "Runtime": ".runtime.engine",
     "Subscriber": ".runtime.topics.subscriber",
     "Trajectory": ".fusion.pose",
+    "ViewBuilder": ".fusion.view_builder",
     "ViewTransform": ".fusion.view",
     "open_bundle": ".runtime.bundle",
     "open_drive": ".replay.open",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .fusion.rig import read_rig as read_rig
     from .fusion.rig import write_rig as write_rig
     from .fusion.view import ViewTransform as ViewTransform
+    from .fusion.view_builder import ViewBuilder as ViewBuilder
     from .replay.open import open_drive as open_drive
     from .runtime.bundle import Bundle as Bundle
     from .runtime.bundle import open_bundle as open_bundle

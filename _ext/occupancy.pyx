@@ -33,7 +33,7 @@ def update_log_odds(
     uint8_t[::1] observed not None,                # INOUT [rows], set to 1 where there was evidence
     const float32_t[:, ::1] probability not None,  # IN [rows, classes], sums of weight * p over the samples of a row
     const float32_t[::1] mass not None,            # IN [rows], sums of the weights
-    const float32_t[::1] gain not None,            # IN [rows], how much a row's evidence counts; not positive: not at all
+    const float32_t[::1] gain not None,            # IN [rows], weight of a row's evidence; not positive: none
     const float32_t[::1] prior_logit not None,     # IN [classes], what no evidence would say
     double decay,
     double limit,

@@ -88,7 +88,7 @@ def resize(
     require(sampling in ("bilinear", "area"), "sampling", "'bilinear' or 'area'", repr(sampling))
     require(pixels.shape[0] > 0 and pixels.shape[1] > 0, "image", "not empty", image.shape)
     plan.is_packed = _describe(pixels, &plan.image, &swap_rb)
-    cdef object keep = _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
     require_apart("out", out, image)
     plan.by_area = sampling == "area"
     plan.left, plan.top, plan.crop_width, plan.crop_height = _crop(crop, pixels.shape[1], pixels.shape[0])
@@ -134,7 +134,7 @@ def remap(
     cdef Image source
     require(height > 0 and width > 0, "image", "not empty", image.shape)
     cdef bint is_packed = _describe(pixels, &source, &swap_rb)
-    cdef object keep = _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
     require_apart("out", out, image, map_x.base, map_y.base)
     for what, shape in (("map_x", (map_x.shape[0], map_x.shape[1])), ("map_y", (map_y.shape[0], map_y.shape[1]))):
         require(
@@ -185,8 +185,10 @@ cdef bint _describe(const uint8_t[:, :, :] pixels, Image* image, bint* swap_rb) 
     return channel != 1 or pixels.strides[1] not in (3, 4)
 
 
-cdef object _output(out, str layout, bint swap_rb, Py_ssize_t source_channels, scale, offset, fill, Output* plan):
-    """Fills `plan`; returns the buffer that its pointer lives in."""
+cdef int _output(
+    out, str layout, bint swap_rb, Py_ssize_t source_channels, scale, offset, fill, Output* plan
+) except -1:
+    """Fills `plan`, whose pointer lives as long as the caller's `out`."""
     cdef float32_t[:, :, ::1] floats
     cdef uint8_t[:, :, ::1] bytes_
     cdef int c
@@ -200,7 +202,9 @@ cdef object _output(out, str layout, bint swap_rb, Py_ssize_t source_channels, s
         plan.channels == 3 or (plan.channels == 1 and source_channels == 1), "channels of out",
         "3" if source_channels == 3 else "3 or 1", plan.channels,
     )
-    require(plan.is_float or (scale is None and offset is None), "scale and offset", "None for a uint8 output", "numbers")
+    require(
+        plan.is_float or (scale is None and offset is None), "scale and offset", "None for a uint8 output", "numbers"
+    )
     scales, offsets, fills = (
         _per_channel(what, values, plan.channels, default)
         for what, values, default in (("scale", scale, 1.0), ("offset", offset, 0.0), ("fill", fill, 0.0))
@@ -210,14 +214,14 @@ cdef object _output(out, str layout, bint swap_rb, Py_ssize_t source_channels, s
         plan.scale[c], plan.offset[c], plan.fill[c] = scales[c], offsets[c], fills[c]
     plan.data = NULL
     if out.size == 0:
-        return out
+        return 0
     if plan.is_float:
         floats = out
         plan.data = &floats[0, 0, 0]
-        return floats
-    bytes_ = out
-    plan.data = &bytes_[0, 0, 0]
-    return bytes_
+    else:
+        bytes_ = out
+        plan.data = &bytes_[0, 0, 0]
+    return 0
 
 
 def _per_channel(str what, values, Py_ssize_t channels, double default):

@@ -30,7 +30,8 @@ from .layout import RoadLayout
 from .occupancy import OccupancyGrid
 from .pose import Pose
 from .state import RollingMap
-from .view import FeatureCamera, ViewBuilder, ViewTransform
+from .view import FeatureCamera, ViewTransform
+from .view_builder import ViewBuilder
 
 _DEFAULT_PRIOR: Final = 0.1
 _SMALLEST: Final = 1e-6

@@ -13,7 +13,7 @@ from .net import HydraNetConfig, HydraOutputs, Tensor, functional, torch
 CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5, 2.0)
 """Weights in the cross entropy, in the order of the classes: thin ones count more."""
 
-DEPTH_WEIGHT = 0.5
+DEPTH_WEIGHT = 0.8
 DICE_WEIGHT = 0.3
 
 

@@ -45,10 +45,10 @@ class HydraNetConfig:
     height: int = 192
     classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
     stem_channels: int = 16
-    stage_channels: tuple[int, int, int, int] = (32, 64, 96, 128)
-    stage_blocks: tuple[int, int, int, int] = (1, 1, 2, 1)
+    stage_channels: tuple[int, int, int, int] = (32, 64, 96, 96)
+    stage_blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
     feature_channels: int = 32
-    head_channels: int = 32
+    head_channels: int = 48
     output_stride: int = 2
     depth_range_m: tuple[float, float] = (0.5, 80.0)
 
@@ -100,8 +100,10 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
             first = ResidualBlock(channels, wide, stride=2)
             stages.append(nn.Sequential(first, *(ResidualBlock(wide, wide) for _ in range(blocks - 1))))
             channels = wide
+        stages[-1].insert(1, ImageContext(channels))
         self.stages = nn.ModuleList(stages)
         self.top_down = TopDownPath(config.stage_channels, config.feature_channels)
+        self.position = PixelPosition(config)
         self.segmentation = Head(config, len(config.classes))
         self.depth = Head(config, 1, bias=math.log(10.0))
 
@@ -115,7 +117,7 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        features = self.top_down(maps).flatten(2).transpose(1, 2)
+        features = self.position(self.top_down(maps).flatten(2).transpose(1, 2))
         return HydraOutputs(features, self.segmentation(features), self.depth(features))
 
     def fold_pixel_scale(self) -> None:
@@ -138,6 +140,36 @@ class ResidualBlock(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, h, w] -> [B, wide, h / stride, w / stride]."""
         return functional.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+class ImageContext(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Adds to every pixel what the image as a whole is like: which lens, where its horizon is, what light."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(channels, channels)
+        self.second = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, h, w], unchanged in shape."""
+        context = self.second(functional.relu(self.first(x.mean((2, 3)))))
+        return x + context[:, :, None, None]
+
+
+class PixelPosition(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Adds a learned polynomial of the pixel's position: the ground is nearer the lower it is in the image."""
+
+    def __init__(self, config: HydraNetConfig) -> None:
+        super().__init__()
+        height, width = config.feature_shape
+        v, u = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        terms = torch.stack((v, v**2, v**3, u, u**2, u * v), dim=-1).reshape(height * width, 6)
+        self.register_buffer("terms", terms, persistent=False)
+        self.weights = nn.Linear(6, config.feature_channels, bias=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, feature pixels, feature_channels], unchanged in shape."""
+        return rows + self.weights(self.terms)
 
 
 class TopDownPath(nn.Module):  # type: ignore[misc, unused-ignore]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ BETAS = (0.9, 0.98)
 LARGEST_GRADIENT = 5.0
 WARM_UP = 0.06
 AVERAGE_DECAY = 0.998
+REPORT_EVERY = 20
 
 OCCUPIED_PRIOR = 0.15
 """How much of the visible ground of synthetic towns something stands on."""
@@ -129,21 +131,21 @@ class Training:
         """Train to the end of the plan; validate, save and report on the way and at the end."""
         sums: dict[str, float] = {}
         count, report_start = 0, time.monotonic()
-        for batch in _ahead(sampler, self.step, self.plan.seed):
-            if self.done >= 1.0:
-                break
-            start = time.monotonic()
-            for name, value in self.train_step(batch).items():
-                sums[name] = sums.get(name, 0.0) + value
-            count += 1
-            self.elapsed_s += time.monotonic() - start
-            due = self.step % self.plan.validate_every == 0
-            if due or count == 20:
-                rate = count * len(batch.images) / (time.monotonic() - report_start)
-                means = {name: value / count for name, value in sums.items()}
-                result = self.validate_and_save(validation, means) if due else None
-                watch(Progress(self.step, self.done, rate, means, result))
-                sums, count, report_start = {}, 0, time.monotonic()
+        with contextlib.closing(_ahead(sampler, self.step, self.plan.seed)) as batches:
+            while self.done < 1.0:
+                batch = next(batches)
+                start = time.monotonic()
+                for name, value in self.train_step(batch).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                count += 1
+                self.elapsed_s += time.monotonic() - start
+                due = self.step % self.plan.validate_every == 0
+                if due or count == REPORT_EVERY:
+                    rate = count * len(batch.images) / (time.monotonic() - report_start)
+                    means = {name: value / count for name, value in sums.items()}
+                    result = self.validate_and_save(validation, means) if due else None
+                    watch(Progress(self.step, self.done, rate, means, result))
+                    sums, count, report_start = {}, 0, time.monotonic()
         final = self.validate_and_save(validation, {})
         watch(Progress(self.step, 1.0, 0.0, {}, final))
 
@@ -257,7 +259,7 @@ def _numbers(terms: LossTerms) -> dict[str, float]:
     }
 
 
-def _ahead(sampler: ShardSampler, first_step: int, seed: int) -> Iterator[Batch]:
+def _ahead(sampler: ShardSampler, first_step: int, seed: int) -> Generator[Batch, None, None]:
     """Batches of the steps from `first_step` on, drawn and augmented by a thread two steps ahead."""
     batches: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
     stop = threading.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -68,6 +68,11 @@ def _sub_rows(directions: Float32, count: int) -> Float32:
     return np.stack(rows, axis=1).reshape(count * TAPS, *directions.shape[1:])
 
 
+def _table(values: NDArray[Any]) -> Float32:
+    """Look-up table of 256 entries for a quantity that depends on the atlas level."""
+    return np.resize(values.astype(np.float32), 256)
+
+
 class Backdrop:
     """Draws ground and sky."""
 
@@ -78,9 +83,9 @@ class Backdrop:
         self._grain = np.clip(128 * (1 + grain / 100), 0, 255).astype(np.uint8)
         level = np.arange(LEVELS)
         size = ground.atlas.shape[0] >> level
-        self._scale = (1 / (LOOK_M * 2.0**level)).astype(np.float32)
-        self._corner = ground.corners.astype(np.float32)
-        self._limit = (size - 1).astype(np.float32)
+        self._scale = _table(1 / (LOOK_M * 2.0**level))
+        self._limit = _table(size - 1)
+        self._corner = (_table(ground.corners[:, 0]), _table(ground.corners[:, 1]))
 
     def draw(
         self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]
@@ -148,13 +153,16 @@ class Backdrop:
         level = np.full(distance.shape, (thresholds < distance.min()).sum(), np.uint8)
         for threshold in thresholds[int(level.flat[0]) : coarsest]:
             level += distance > np.float32(threshold)
-        scale, limit = self._scale[level], self._limit[level]
+        scale, limit = cv2.LUT(level, self._scale), cv2.LUT(level, self._limit)
         maps = []
         for axis in (0, 1):
-            position = (origin[axis] + distance * directions[..., axis] + np.float32(HALF_EXTENT_M)) * scale
+            position = distance * directions[..., axis]
+            position += origin[axis] + np.float32(HALF_EXTENT_M)
+            position *= scale
             position -= np.float32(0.5)
-            np.clip(position, 0, limit, out=position)
-            position += self._corner[level, axis]
+            np.maximum(position, 0, out=position)
+            np.minimum(position, limit, out=position)
+            position += cv2.LUT(level, self._corner[axis])
             maps.append(position)
         return np.asarray(cv2.remap(self._ground.atlas, maps[0], maps[1], cv2.INTER_LINEAR), np.uint8)
 

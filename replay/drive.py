@@ -48,8 +48,11 @@ class GroundTruth:
             dtype = np.float32 if name == "direction_rad" else np.uint8
             if name not in TRUTH_LAYERS or layer.shape != self.grid.shape or layer.dtype != dtype:
                 raise InvalidArgument(
-                    expected(f"ground truth layer {name}", f"one of {', '.join(TRUTH_LAYERS)}, {np.dtype(dtype).name} "
-                             f"{self.grid.shape}", f"{layer.dtype} {layer.shape}")
+                    expected(
+                        f"ground truth layer {name}",
+                        f"one of {', '.join(TRUTH_LAYERS)}, {np.dtype(dtype).name} {self.grid.shape}",
+                        f"{layer.dtype} {layer.shape}",
+                    )
                 )
 
 
@@ -108,5 +111,3 @@ class Drive(ABC):
     def length_hint(self) -> int | None:
         """About how many steps :meth:`steps` gives without limits, for progress bars; None when not known."""
         return None
-
-

@@ -7,7 +7,7 @@ the farthest to the nearest, and the polygon in front of each pixel is kept for 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ class _Faces:
     detail: NDArray[np.bool_]
     normals: Float32
     offsets: Float32
-    span_m: Float32
+    farthest_m: Float32
     things: NDArray[np.int32]
 
 
@@ -104,36 +104,20 @@ class Renderer:
             image[rays.outside] = 0
         if self._exposure is not None:
             image = self._exposure.apply(image, camera, timestamp_ns)
-        return View(image) if front is None else self._label(image, front, faces, rays, directions, distance, pose[:3, 3])
+        return (
+            View(image) if front is None else self._label(image, front, faces, rays, directions, distance, pose[:3, 3])
+        )
 
     def _faces(self, lens: Intrinsics, pose: NDArray[np.float64], groups: tuple[Bodies, ...]) -> _Faces:
         """Polygons of all bodies in sight, projected, in painting order."""
         origin, rotation = pose[:3, 3].astype(np.float32), pose[:3, :3].astype(np.float32)
-        chosen = [(bodies, _in_sight(bodies, lens, pose)) for bodies in groups]
-        order = painting_order(np.concatenate([bodies.footprints[seen] for bodies, seen in chosen]), origin[:2])
-        picks = [_polygons_of(bodies, seen) for bodies, seen in chosen]
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        first_rank = np.concatenate(([0], np.cumsum([len(seen) for _, seen in chosen])))
-        ranks = np.concatenate([rank[first_rank[i] + member] for i, (_, member) in enumerate(picks)])
-        polygons = np.concatenate(
-            [bodies.polygons[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)]
-        )
-        normals = np.concatenate([bodies.normals[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
-        bgr = np.concatenate([bodies.bgr[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
-        detail = np.concatenate([bodies.detail[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)])
-        things = np.concatenate(
-            [bodies.things[seen][member] for (bodies, seen), (_, member) in zip(chosen, picks, strict=True)]
-        )
-        relative = polygons - origin
-        facing = np.einsum("ij,ij->i", relative[:, 0], normals) < 0
-        extent = np.concatenate(
-            [bodies.extents_m[index] for (bodies, _), (index, _) in zip(chosen, picks, strict=True)]
-        )
-        small = extent * lens.fx < np.where(detail, 3.0, 0.6) * np.hypot(relative[:, 0, 0], relative[:, 0, 1])
+        polygons, normals, bgr, detail, extents, things, ranks = _gather(lens, pose, groups)
+        relative = polygons[:, 0] - origin
+        facing = np.einsum("ij,ij->i", relative, normals) < 0
+        small = extents * lens.fx < np.where(detail, 3.0, 0.6) * np.hypot(relative[:, 0], relative[:, 1])
         keep = np.flatnonzero(facing & ~small)
         keep = keep[np.argsort(ranks[keep], kind="stable")]
-        in_camera = relative[keep] @ rotation
+        in_camera = (polygons[keep] - origin) @ rotation
         clipped, kept = clip_all(in_camera, CORNERS + 1)
         keep, clipped, in_camera = keep[kept], clipped[kept], in_camera[kept]
         outlines = project_outlines(clipped, lens)
@@ -150,7 +134,7 @@ class Renderer:
             detail[keep],
             camera_normals,
             np.einsum("ij,ij->i", in_camera[:, 0], camera_normals),
-            np.stack((span.min(axis=0), span.max(axis=0)), axis=-1),
+            span.max(axis=0),
             things[keep],
         )
 
@@ -200,8 +184,9 @@ class Renderer:
         ray = rays.pixels[mask]
         with np.errstate(divide="ignore", invalid="ignore"):
             along = faces.offsets[face] / np.einsum("ij,ij->i", ray, faces.normals[face])
-        low, high = faces.span_m[face].T
-        along = np.clip(np.where(np.isfinite(along), along, high), low, high)  # border pixels may miss their polygon
+        # border pixels may miss their polygon: no point of it is nearer than its plane or farther than its corners
+        nearest, farthest = np.abs(faces.offsets[face]), faces.farthest_m[face]
+        along = np.clip(np.where(np.isfinite(along), along, farthest), nearest, farthest)
         depth[mask] = along * ray[:, 2]
         things[mask] = faces.things[face]
         classes[mask] = OBSTACLE
@@ -242,6 +227,32 @@ def _half_fov_deg(lens: Intrinsics) -> float:
     if lens not in _FOV:
         _FOV[lens] = 0.5 * max(lens.fov_deg) * 1.08
     return _FOV[lens]
+
+
+def _gather(lens: Intrinsics, pose: NDArray[np.float64], groups: tuple[Bodies, ...]) -> tuple[NDArray[Any], ...]:
+    """Polygons, normals, colours, details, extents, things and ranks in painting order, of all bodies in sight."""
+    chosen = [(bodies, _in_sight(bodies, lens, pose)) for bodies in groups]
+    footprints = np.concatenate([bodies.footprints[seen] for bodies, seen in chosen])
+    order = painting_order(footprints, pose[:2, 3].astype(np.float32))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    columns: list[tuple[NDArray[Any], ...]] = []
+    first = 0
+    for bodies, seen in chosen:
+        index, member = _polygons_of(bodies, seen)
+        columns.append(
+            (
+                bodies.polygons[index],
+                bodies.normals[index],
+                bodies.bgr[index],
+                bodies.detail[index],
+                bodies.extents_m[index],
+                bodies.things[seen][member],
+                rank[first + member],
+            )
+        )
+        first += len(seen)
+    return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
 
 
 def _polygons_of(bodies: Bodies, seen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -82,16 +82,19 @@ class ModelSet:
         """Put thing i at `poses[i]` = (x, y, yaw)."""
         cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
         rotation = np.stack((cos, -sin, sin, cos), axis=-1).reshape(-1, 2, 2)
-        by_polygon = rotation[self._thing_of_polygon]
-        polygons = self._polygons.copy()
-        polygons[..., :2] = polygons[..., :2] @ by_polygon.transpose(0, 2, 1)
-        polygons[..., :2] += poses[self._thing_of_polygon, None, :2]
-        normals = self._normals.copy()
-        normals[:, :2] = (by_polygon @ normals[:, :2, None])[..., 0]
+        thing = self._thing_of_polygon
+        c, s = cos[thing], sin[thing]
+        x, y = self._polygons[..., 0], self._polygons[..., 1]
+        polygons = np.empty(self._polygons.shape, np.float32)
+        polygons[..., 0] = c[:, None] * x - s[:, None] * y + poses[thing, 0, None]
+        polygons[..., 1] = s[:, None] * x + c[:, None] * y + poses[thing, 1, None]
+        polygons[..., 2] = self._polygons[..., 2]
+        x, y = self._normals[:, 0], self._normals[:, 1]
+        normals = np.stack((c * x - s * y, s * x + c * y, self._normals[:, 2]), axis=-1)
         bgr = np.where(self._glow[:, None], self._bgr, self._bgr * light.shade(normals))
         footprints = self._footprints @ rotation[self._thing].transpose(0, 2, 1) + poses[self._thing, None, :2]
         return Bodies(
-            polygons.astype(np.float32),
+            polygons,
             np.clip(bgr, 0, 255).astype(np.float32),
             normals.astype(np.float32),
             self._detail,

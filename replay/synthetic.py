@@ -189,7 +189,8 @@ class SyntheticDrive(Drive):
         pose = self.world_from_ego(frame_set.timestamp_ns)
         layers, things = self.world.truth(self._grid, pose, frame_set.timestamp_ns)
         centres = self._grid.centres()
-        points = pose.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))
+        heights = np.where(things > 0, BODY_M, 0.0)
+        points = pose.apply(np.concatenate((centres, heights[..., None]), axis=2))
         visible = np.zeros(self._grid.shape, np.bool_)
         for camera, frame in zip(self.true_cameras, frame_set.frames, strict=True):
             fired_at = self.world_from_ego(frame.timestamp_ns)
@@ -197,6 +198,9 @@ class SyntheticDrive(Drive):
         layers["visible"] = visible.astype(np.uint8)
         return GroundTruth(frame_set.timestamp_ns, self._grid, layers)
 
+
+BODY_M: Final = 0.6
+"""Height at which a thing is looked for: under cars and trucks one sees the street."""
 
 SURFACE_M: Final = 2.5
 """Cells of a long thing count as visible up to this far behind the surface that is seen."""
@@ -210,7 +214,7 @@ def visible_from(
     Parameters
     ----------
     view : labelled view of the camera from there
-    points : float64 [nx, ny, 3], cell centres on the ground, world frame
+    points : float64 [nx, ny, 3], cell centres, world frame: on the ground, or at a height where the thing surely is
     things : int32 [nx, ny], number of the thing in each cell, 0 for none
     """
     if view.things is None or view.depth is None:

@@ -60,7 +60,7 @@ class Traffic:
 
     def ego(self, time_s: float) -> tuple[float, float, float]:
         """(x, y, yaw) of the ego at a time."""
-        x, y, yaw = self._pose(0, time_s)
+        x, y, yaw = self._poses(time_s)[0]
         return float(x), float(y), float(yaw)
 
     def ego_speed_mps(self, time_s: float) -> float:
@@ -70,17 +70,19 @@ class Traffic:
 
     def poses(self, time_s: float) -> Array:
         """(x, y, yaw) of all vehicles but the ego, float64 [n, 3]."""
-        return np.array([self._pose(i, time_s) for i in range(1, len(self._routes))]).reshape(-1, 3)
+        return self._poses(time_s)[1:]
 
     @property
     def _times(self) -> Array:
         return np.asarray(np.arange(len(self._distances)) * STEP_S, np.float64)
 
-    def _pose(self, vehicle: int, time_s: float) -> Array:
+    def _poses(self, time_s: float) -> Array:
         step = min(max(time_s / STEP_S, 0.0), len(self._distances) - 1.001)
-        index = int(step)
-        before, after = self._distances[index : index + 2, vehicle]
-        return self._routes[vehicle].poses(float(before + (after - before) * (step - index)))
+        before, after = self._distances[int(step) : int(step) + 2]
+        place = np.minimum((before + (after - before) * (step % 1.0)) / PATH_STEP_M, self._tracks.shape[1] - 1.001)
+        index, vehicle = place.astype(np.int64), np.arange(len(place))
+        behind, ahead = self._tracks[vehicle, index], self._tracks[vehicle, index + 1]
+        return np.asarray(behind + (ahead - behind) * (place % 1.0)[:, None])
 
     def _add_ego(self, rng: np.random.Generator, length_m: float) -> None:
         streets = [i for i, road in enumerate(self._network.roads) if road.profile.kind != "aisle"]

@@ -45,7 +45,8 @@ class World:
     Parameters
     ----------
     seed : equal seeds give equal towns
-    seconds : how long traffic is simulated, from :data:`START_NS`; what happens does not depend on it
+    seconds : how long traffic is simulated, from :data:`START_NS`; what happens does not depend on it;
+        at later times everybody stands where the simulation ended
 
     Attributes
     ----------

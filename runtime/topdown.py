@@ -14,7 +14,8 @@ from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from ..fusion.state import carry_mask, carry_raster
-from ..fusion.view import FeatureCamera, ViewBuilder, grid_points
+from ..fusion.view import FeatureCamera
+from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
 from .bundle import Lift, State, TopDownNetwork
 from .predictions import BevOutput, BevTensor, OccupancyGrid, RoadLayout

@@ -1,8 +1,9 @@
 """Sparse products against plain NumPy, and every shape that vector code treats apart."""
 
+import itertools
+
 import numpy as np
 import pytest
-
 from octobev._ext import lift
 
 
@@ -102,7 +103,7 @@ def test_row_mass():
     indptr, _, weights = matrix(300, 40)
     mass = np.full(300, np.nan, np.float32)
     lift.row_mass(indptr, weights, mass)
-    np.testing.assert_allclose(mass, [weights[a:b].sum() for a, b in zip(indptr, indptr[1:], strict=False)], rtol=1e-5)
+    np.testing.assert_allclose(mass, [weights[a:b].sum() for a, b in itertools.pairwise(indptr)], rtol=1e-5)
     lift.row_mass(np.zeros(4, np.int32), weights[:0], mass[:3])
     assert not mass[:3].any()
 
@@ -122,17 +123,13 @@ def test_depth_weights_equal_reference():
     wanted = np.where(counts, weights * np.exp(-0.5 * deviation**2), 0.0)
     np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=1e-30)
     assert (out[~counts] == 0).all()
-    np.testing.assert_allclose(
-        mass, [wanted[a:b].sum() for a, b in zip(indptr, indptr[1:], strict=False)], rtol=1e-5, atol=1e-30
-    )
+    np.testing.assert_allclose(mass, [wanted[a:b].sum() for a, b in itertools.pairwise(indptr)], rtol=1e-5, atol=1e-30)
 
 
 def test_depth_far_off_gives_no_weight():
     out, mass = np.empty(1, np.float32), np.empty(1, np.float32)
     one = np.ones(1, np.float32)
-    lift.depth_weights(
-        np.array([0, 1], np.int32), np.zeros(1, np.int32), one, one, 1e6 * one, 0.1, 0.0, out, mass
-    )
+    lift.depth_weights(np.array([0, 1], np.int32), np.zeros(1, np.int32), one, one, 1e6 * one, 0.1, 0.0, out, mass)
     assert (out[0], mass[0]) == (0.0, 0.0)
 
 

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-
 from octobev._ext import project
 from octobev.fusion.lens import Intrinsics, LensModel
 
@@ -231,7 +230,8 @@ def test_thin_feature_maps_stay_inside(shape):
     given |= {"feature_width": shape[0], "feature_height": shape[1], "stride": 4.0}
     entries, out = build(given)
     columns = out["indices"][:entries]
-    assert 0 <= columns.min() and columns.max() < 3 * shape[0] * shape[1]
+    assert columns.min() >= 0
+    assert columns.max() < 3 * shape[0] * shape[1]
     sums = np.add.reduceat(out["weights"][:entries], out["indptr"][:-1][np.diff(out["indptr"]) > 0])
     np.testing.assert_allclose(sums, 1.0, atol=1e-6)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from octobev._ext import warp
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
@@ -168,7 +167,7 @@ def test_wrong_masks_are_refused():
     with pytest.raises(ValueError, match="source_from_target must be of shape"):
         warp.warp_mask(mask, np.zeros((3, 2)), mask.copy())
     with pytest.raises(ValueError, match="source_from_target must be finite"):
-        warp.warp_mask(mask, IDENTITY * np.inf, mask.copy())
+        warp.warp_mask(mask, IDENTITY + np.inf, mask.copy())
     with pytest.raises(ValueError, match="num_threads must be at least 1"):
         warp.warp_mask(mask, IDENTITY, mask.copy(), 0)
     with pytest.raises(TypeError, match="source"):

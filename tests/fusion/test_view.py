@@ -2,27 +2,23 @@
 
 import numpy as np
 import pytest
-
 from octobev.errors import InvalidArgument
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose, Trajectory
 from octobev.fusion.rig import Camera, Rig
-from octobev.fusion.view import FeatureCamera, ViewBuilder, grid_points
+from octobev.fusion.view import FeatureCamera
+from octobev.fusion.view_builder import ViewBuilder, grid_points
 
 WIDTH, HEIGHT = 320, 192
 PINHOLE = Intrinsics(WIDTH, HEIGHT, 170.0, 170.0, 159.5, 95.5)
-FISHEYE = Intrinsics(
-    WIDTH, HEIGHT, 90.0, 90.0, 159.5, 95.5, LensModel.KANNALA_BRANDT, (0.03, -0.008, 0.002, -3e-4)
-)
+FISHEYE = Intrinsics(WIDTH, HEIGHT, 90.0, 90.0, 159.5, 95.5, LensModel.KANNALA_BRANDT, (0.03, -0.008, 0.002, -3e-4))
 GRID = BevGrid(-12.0, 20.0, -12.0, 12.0, 1.0)
 
 
 def mounting(yaw_rad, x_m=1.0, y_m=0.0, z_m=1.6, pitch_rad=0.25):
     """A camera that looks to `yaw_rad` (left positive) and down by `pitch_rad`."""
-    forward = np.array(
-        [np.cos(yaw_rad) * np.cos(pitch_rad), np.sin(yaw_rad) * np.cos(pitch_rad), -np.sin(pitch_rad)]
-    )
+    forward = np.array([np.cos(yaw_rad) * np.cos(pitch_rad), np.sin(yaw_rad) * np.cos(pitch_rad), -np.sin(pitch_rad)])
     right = np.array([np.sin(yaw_rad), -np.cos(yaw_rad), 0.0])
     matrix = np.eye(4)
     matrix[:3, :3] = np.column_stack((right, np.cross(forward, right), forward))
@@ -37,9 +33,7 @@ def surround(lens=PINHOLE, count=8):
 def builder(cameras=None, *, stride=1.0, heights_m=(0.0,), **options):
     cameras = surround() if cameras is None else cameras
     shape = (round(HEIGHT / stride), round(WIDTH / stride))
-    return ViewBuilder(
-        grid_points(GRID, heights_m), cameras, shape, stride, resolution_m=GRID.resolution_m, **options
-    )
+    return ViewBuilder(grid_points(GRID, heights_m), cameras, shape, stride, resolution_m=GRID.resolution_m, **options)
 
 
 def sampled_pixels(view, camera):

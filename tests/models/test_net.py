@@ -31,7 +31,7 @@ def test_rows_of_a_head_are_in_image_order():
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
-        head.hidden.weight.copy_(torch.eye(32, 16))
+        head.hidden.weight.copy_(torch.eye(config.head_channels, 16))
         head.last.weight[:, 0] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
     rows = torch.zeros(1, 8 * 16, 16)
     rows[0, 16 + 2, 0] = 1.0  # feature pixel v = 1, u = 2: output pixels (2..3, 4..5)

@@ -29,7 +29,7 @@ def stripes(views=6):
 def train(folder, steps, *, resume=False, reports=None):
     write_shard(stripes(), shard_path(folder, 0))
     sampler = ShardSampler(folder, [0], seed=0, batch=4, steps_per_town=8, window=1, wait=lambda: None)
-    training = Training(CONFIG, TrainingPlan(steps=steps, validate_every=10), folder, resume=resume)
+    training = Training(CONFIG, TrainingPlan(steps=steps, validate_every=10, threads=1), folder, resume=resume)
     training.run(sampler, [stripes(2)], (lambda _: None) if reports is None else reports.append)
     return training
 
@@ -51,7 +51,7 @@ def test_training_learns_and_leaves_a_bundle(tmp_path):
 def test_resumed_training_is_the_uninterrupted_one(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    plan = TrainingPlan(steps=20, validate_every=10)
+    plan = TrainingPlan(steps=8, validate_every=4, threads=1)
 
     def run(folder, stop, resume):
         write_shard(stripes(), shard_path(folder, 0))
@@ -67,7 +67,7 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path):
         return training.net.state_dict()
 
     whole = run(tmp_path / "whole", None, resume=False)
-    run(tmp_path / "parts", 10, resume=False)
+    run(tmp_path / "parts", 4, resume=False)
     parts = run(tmp_path / "parts", None, resume=True)
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
@@ -75,13 +75,13 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path):
 
 def test_resuming_nothing_says_so(tmp_path):
     with pytest.raises(MissingFile, match=r"checkpoint\.pt: no such checkpoint"):
-        Training(CONFIG, TrainingPlan(steps=1), tmp_path, resume=True)
+        Training(CONFIG, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
 
 
 def test_resuming_rubbish_says_so(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"rubbish")
     with pytest.raises(BundleError, match=r"not a checkpoint of octobev\.models\.train"):
-        Training(CONFIG, TrainingPlan(steps=1), tmp_path, resume=True)
+        Training(CONFIG, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"steps": 1, "minutes": 1.0}])

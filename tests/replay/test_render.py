@@ -166,3 +166,22 @@ def test_markings_of_a_town_follow_its_style(world: World) -> None:
     yellow = make_markings(world.network, MarkingStyle(True, True, 3.0, 6.0))
     assert not plain.yellow
     assert len(yellow.yellow) + len(yellow.white) == len(plain.white)
+
+
+def test_depth_of_a_long_wall_beside_the_camera_is_that_of_its_plane(world: World, renderer: Renderer) -> None:
+    walls = world.standing
+    house = int(
+        np.argmax(
+            np.where(walls.screens_m > 0, np.linalg.norm(walls.footprints[:, 0] - walls.footprints[:, 1], axis=1), 0)
+        )
+    )
+    front, along = walls.footprints[house, :2].astype(np.float64), None
+    along = (front[1] - front[0]) / np.linalg.norm(front[1] - front[0])
+    outward = np.array([along[1], -along[0]])
+    place = front.mean(axis=0) + 3.0 * outward
+    pose = Pose.planar(*place, np.arctan2(-outward[1], -outward[0]))
+    lens = Intrinsics(161, 97, 60.0, 60.0, 80.0, 48.0)
+    ahead = Camera("ahead", lens, Pose(np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])))
+    view = renderer.render(ahead, pose, NOW_NS, labels=True)
+    assert view.things[48, 80] == walls.things[house]
+    assert view.depth[40:56, 70:90] == pytest.approx(3.0, abs=0.05)

@@ -81,6 +81,9 @@ def test_cameras_fire_one_after_another_each_at_its_own_pose(drive: SyntheticDri
     assert first.frame("front_main").timestamp_ns == START_NS
     for frame in first.frames:
         assert np.array_equal(frame.world_from_ego.matrix, drive.world_from_ego(frame.timestamp_ns).matrix)
+    first_pose, last_pose = (first.frame(name).world_from_ego for name in ("front_main", "rear"))
+    driven_m = np.linalg.norm(last_pose.translation_m - first_pose.translation_m)
+    assert driven_m == pytest.approx(0.028 * drive.world.traffic.ego_speed_mps(0.2), rel=0.3)
 
 
 def test_time_goes_on_by_the_period(steps: list[DriveStep]) -> None:
@@ -113,6 +116,22 @@ def test_labelled_steps_come_with_a_view_of_every_camera(drive: SyntheticDrive) 
     assert views["rear"].classes.shape == views["rear"].depth.shape == (96, 160)
     decoded = cv2.imdecode(np.frombuffer(step.frame_set.frame("rear").data, np.uint8), cv2.IMREAD_COLOR)
     assert np.abs(decoded.astype(int) - views["rear"].image).mean() < 6
+
+
+@pytest.mark.parametrize("name", ["front_main", "front_wide", "left_pillar", "right_repeater", "rear"])
+def test_truth_and_views_agree_where_streets_end(drive: SyntheticDrive, name: str) -> None:
+    step, views = next(iter(drive.labelled_steps(start_s=0.75)))
+    frame, camera, layers = step.frame_set.frame(name), drive.rig[name], step.truth.layers
+    centres = step.truth.grid.centres()
+    world = step.frame_set.world_from_ego.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))
+    in_camera = (frame.world_from_ego @ camera.ego_from_camera).inverse().apply(world)
+    pixels, valid = camera.intrinsics.project(in_camera)
+    near = np.linalg.norm(centres, axis=2) < 14
+    cells = valid & near & (layers["road_edge"] == 0) & (layers["occupancy"] == 0) & (layers["visible"] == 1)
+    column, row = np.floor(pixels[cells] + 0.5).astype(int).T
+    paved = np.isin(views[name].classes[row, column], (1, 2, 5))
+    assert cells.sum() > 80
+    assert (paved == (layers["drivable"][cells] == 1)).mean() > 0.98
 
 
 def test_mounting_errors_are_in_the_pictures_but_not_in_the_rig() -> None:
