@@ -81,9 +81,9 @@ class Votes:
     """What the pixels of one set say about the cells that were looked at.
 
     cells : int64 [n], rows of the map
-    channels : float32 [n, samples, channels], weighted votes
-    void : float32 [n, samples], votes of blockers
-    mass : float32 [n, samples], weight of all votes, 0..1
+    channels : float32 [samples, n, channels], weighted votes
+    void : float32 [samples, n], votes of blockers
+    mass : float32 [samples, n], weight of all votes, 0..1
     seen_by : uint64 [rows of the map], cameras that see each cell
     """
 
@@ -168,8 +168,9 @@ class GroundStitcher:
         self._gain[:] = 0
         nearness = np.minimum(1.0, self.stitching.full_evidence_m / np.maximum(range_m[cells], _SMALLEST))
         self._gain[cells] = self.stitching.gain * nearness
-        votes = self._classes.reshape(len(within), self._samples, -1)[cells] @ self._votes
-        mass = self._mass.reshape(len(within), self._samples)[cells]
+        classes = self._classes.reshape(len(within), self._samples, -1)[cells]
+        votes = classes.transpose(1, 0, 2) @ self._votes
+        mass = np.ascontiguousarray(self._mass.reshape(len(within), self._samples)[cells].T)
         return Votes(cells, votes[:, :, :-1], votes[:, :, -1], mass, view.seen_by)
 
     def stitch(
@@ -260,12 +261,12 @@ class RoadLayoutCastOut:
         """Stitch one set and read the map."""
         votes = self.stitcher.cast(evidence, num_threads)
         evident = np.maximum(votes.mass - votes.void, 0)
-        mass = evident.mean(axis=1)
-        probability_mass = votes.channels.mean(axis=1)
-        if self._thin:
-            share = votes.channels[:, :, self._thin] / np.maximum(evident, _SMALLEST)[:, :, np.newaxis]
-            share[evident < self.stitcher.stitching.min_mass] = 0
-            probability_mass[:, self._thin] = np.minimum(share.max(axis=1), 1) * mass[:, np.newaxis]
+        mass = evident.mean(axis=0)
+        probability_mass = votes.channels.mean(axis=0)
+        certain = evident >= self.stitcher.stitching.min_mass
+        for channel in self._thin:
+            share = np.divide(votes.channels[:, :, channel], evident, out=np.zeros_like(evident), where=certain)
+            probability_mass[:, channel] = np.minimum(share.max(axis=0), 1) * mass
         self.stitcher.stitch(votes.cells, probability_mass, mass)
         log_odds, observed, seen_by = self.stitcher.read(votes.seen_by)
         probability = _sigmoid(log_odds)
@@ -286,8 +287,8 @@ class OccupancyCastOut:
     def step(self, evidence: ImageEvidence, num_threads: int = 1) -> OccupancyGrid:
         """Stitch one set and read the map."""
         votes = self.stitcher.cast(evidence, num_threads)
-        occupied = votes.channels[:, :, 0].max(axis=1)
-        free = votes.mass[:, 0] - votes.channels[:, 0, 0]
+        occupied = votes.channels[:, :, 0].max(axis=0)
+        free = votes.mass[0] - votes.channels[0, :, 0]
         mass = np.minimum(occupied + free, 1)
         share = occupied / np.maximum(occupied + free, _SMALLEST)
         self.stitcher.stitch(votes.cells, (share * mass)[:, np.newaxis], mass)
