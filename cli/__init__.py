@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import OctobevError
 
 EXIT_ERROR = 1
@@ -20,11 +22,12 @@ def build() -> typer.Typer:
 
     app = typer.Typer(
         name="octobev",
-        help="Surround cameras in, bird's-eye-view road layout and occupancy out.",
+        help="Surround cameras in, bird's-eye-view road layout and occupancy out.\n\nBegin with `octobev replay demo`.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
     )
+    app.callback()(_top)
     app.command("replay")(replay.replay)
     app.command("evaluate")(evaluate.evaluate)
     app.command("doctor")(doctor.doctor)
@@ -33,6 +36,20 @@ def build() -> typer.Typer:
     app.add_typer(rig.app, name="rig")
     app.add_typer(bundle.app, name="bundle")
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"octobev {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def run() -> None:

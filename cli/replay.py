@@ -28,7 +28,7 @@ def replay(
     ] = None,
     rig: Annotated[Path | None, typer.Option(help="rig.toml to use in place of the drive's own calibration.")] = None,
     cameras: Annotated[
-        str | None, typer.Option(help="Only these cameras, separated by commas; the others count as absent.")
+        str | None, typer.Option(help="Only these cameras, separated by commas; the others are left out.")
     ] = None,
     outputs: Annotated[
         str | None,
