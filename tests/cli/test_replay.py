@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 from octobev.cli import build
 from octobev.replay.open import open_drive
-from octobev.replay.recorder import record_drive
-from octobev.replay.synthetic import SyntheticDrive
 from octobev.runtime.topics.subscriber import Subscriber
 from typer.testing import CliRunner
 
-SETS = 4
-
-
-@pytest.fixture(scope="module")
-def drive(tmp_path_factory):
-    path = tmp_path_factory.mktemp("drive") / "town.mcap"
-    record_drive(SyntheticDrive(20_002, SETS / 8, rate_hz=8.0, size=(320, 240)), path)
-    return path
+SETS = 4  # of the drive
 
 
 def run(*arguments):

@@ -1,3 +1,4 @@
+import importlib.metadata
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 def test_version_is_that_of_the_package():
     result = CliRunner().invoke(build(), ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"octobev {octobev.__version__}\n")
+    assert importlib.metadata.version("octobev") == octobev.__version__
 
 
 def test_help_names_every_command_and_teaches_the_first():
