@@ -19,7 +19,7 @@ class Checkpoint:
     optimiser : state dict
     step, elapsed_s : how far it is
     seed : seed of the run
-    priors : bird's-eye-view class -> how often the ground shows it
+    frequencies : class on the ground -> share of the free ground on which the network sees it, 0..1
     scores : latest validation, name -> value
     """
 
@@ -30,7 +30,7 @@ class Checkpoint:
     step: int
     elapsed_s: float
     seed: int
-    priors: dict[str, float] = field(default_factory=dict)
+    frequencies: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
 

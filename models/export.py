@@ -39,14 +39,14 @@ class ExportReport:
     differences: dict[str, float]
 
 
-def export_bundle(net: HydraNet, folder: Path, priors: dict[str, float], version: str) -> ExportReport:
+def export_bundle(net: HydraNet, folder: Path, frequencies: dict[str, float], version: str) -> ExportReport:
     """Write `hydranet.onnx` and `bundle.toml`.
 
     Parameters
     ----------
     net : the trained network, batch normalisation still apart; it is not changed
     folder : made if it is not there; files of the same names are replaced
-    priors : bird's-eye-view class -> how often a sample of the ground shows it, 0..1
+    frequencies : class on the ground -> share of the free ground on which the network sees it, 0..1
     version : version of the bundle
 
     Raises
@@ -64,7 +64,7 @@ def export_bundle(net: HydraNet, folder: Path, priors: dict[str, float], version
     sha256 = hashlib.sha256(graph).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ONNX_FILE).write_bytes(graph)
-    text = manifest_text(net.config, file=ONNX_FILE, sha256=sha256, priors=priors, version=version)
+    text = manifest_text(net.config, file=ONNX_FILE, sha256=sha256, frequencies=frequencies, version=version)
     (folder / "bundle.toml").write_text(text, encoding="utf-8")
     return ExportReport(folder, sha256, len(graph), parameter_count(net), differences)
 
@@ -135,9 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
         from .checkpoint import load_checkpoint, trained_net
 
         checkpoint = load_checkpoint(options.checkpoint)
-        if not checkpoint.priors:
+        if not checkpoint.frequencies:
             raise BundleError(expected("class frequencies of a checkpoint", "known", "none; train for a step at least"))
-        report = export_bundle(trained_net(checkpoint), options.out, checkpoint.priors, options.version)
+        report = export_bundle(trained_net(checkpoint), options.out, checkpoint.frequencies, options.version)
     except OctobevError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

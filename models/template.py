@@ -18,6 +18,13 @@ DESCRIPTION = (
     "See docs/model-card.md."
 )
 
+PRIOR_FACTORS = {"drivable": 1.0, "lane_divider": 5.0, "road_edge": 2.5, "crosswalk": 6.0}
+"""How often the ground shows a class, times this, is its prior. The loss weights thin classes up, so they are seen more
+often than they are there; chosen on validation drives for the best IoU at a threshold of 0.5."""
+
+OCCUPIED_PRIOR = 0.3
+"""Chosen on the same drives; obstacles stand on 0.15 of the visible ground."""
+
 _TEXT = """\
 schema = 1
 name = "octobev-reference"
@@ -95,7 +102,7 @@ kind = "occupancy"
 source = "segmentation"
 depth = "depth"
 occupied_by = ["obstacle"]
-heights_m = [0.0, 0.3, 0.8, 1.4]
+heights_m = [0.0]
 half_life_s = 1.5
 range_m = 40.0
 depth_sigma_m = 0.5
@@ -106,14 +113,16 @@ occupied = {occupied:.3f}
 """
 
 
-def manifest_text(config: HydraNetConfig, *, file: str, sha256: str, priors: dict[str, float], version: str) -> str:
+def manifest_text(
+    config: HydraNetConfig, *, file: str, sha256: str, frequencies: dict[str, float], version: str
+) -> str:
     """Return the text of `bundle.toml`.
 
     Parameters
     ----------
-    priors : `drivable`, `lane_divider`, `road_edge`, `crosswalk`, `occupied` -> probability before anything was seen
+    frequencies : `drivable`, `lane_divider`, `road_edge`, `crosswalk` -> share of the ground that the network sees so
     """
-    bounded = {name: min(max(value, 0.005), 0.995) for name, value in priors.items()}
+    priors = {name: min(max(factor * frequencies[name], 0.01), 0.9) for name, factor in PRIOR_FACTORS.items()}
     return _TEXT.format(
         version=version,
         description=DESCRIPTION,
@@ -124,5 +133,6 @@ def manifest_text(config: HydraNetConfig, *, file: str, sha256: str, priors: dic
         stride=config.output_stride,
         feature_stride=FEATURE_STRIDE,
         classes=", ".join(f'"{name}"' for name in config.classes),
-        **bounded,
+        occupied=OCCUPIED_PRIOR,
+        **priors,
     )

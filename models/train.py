@@ -68,15 +68,15 @@ def _train(options: argparse.Namespace) -> int:
 
     minutes = 30.0 if options.steps is None and options.minutes is None else options.minutes
     plan = TrainingPlan(options.steps, minutes, options.seed, options.validate_every, options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
     training = Training(HydraNetConfig(), plan, options.out, resume=options.resume)
+    options.out.mkdir(parents=True, exist_ok=True)
     _learn(training, plan, options)
 
     from .checkpoint import load_checkpoint, trained_net
     from .export import describe, export_bundle
 
     checkpoint = load_checkpoint(options.out / "checkpoint.pt")
-    report = export_bundle(trained_net(checkpoint), options.out / "bundle", checkpoint.priors, options.version)
+    report = export_bundle(trained_net(checkpoint), options.out / "bundle", checkpoint.frequencies, options.version)
     print(describe(report))
     for name, value in checkpoint.scores.items():
         print(f"{name}: {value:.3f}")

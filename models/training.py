@@ -29,9 +29,6 @@ WARM_UP = 0.06
 AVERAGE_DECAY = 0.998
 REPORT_EVERY = 20
 
-OCCUPIED_PRIOR = 0.15
-"""How much of the visible ground of synthetic towns something stands on."""
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
@@ -71,7 +68,7 @@ class Validation:
     iou: dict[str, float]
     depth_median: float
     depth_p90: float
-    priors: dict[str, float]
+    frequencies: dict[str, float]
 
     def scores(self) -> dict[str, float]:
         """Names and numbers, as they are written to files; without what could not be measured."""
@@ -113,14 +110,14 @@ class Training:
         self.average.load_state_dict(self.net.state_dict())
         self.optimiser = torch.optim.AdamW(self.net.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
         self.step, self.elapsed_s = 0, 0.0
-        self.priors: dict[str, float] = {}
+        self.frequencies: dict[str, float] = {}
         self.scores: dict[str, float] = {}
         if checkpoint:
             self.net.load_state_dict(checkpoint.weights)
             self.average.load_state_dict(checkpoint.average)
             self.optimiser.load_state_dict(checkpoint.optimiser)
             self.step, self.elapsed_s = checkpoint.step, checkpoint.elapsed_s
-            self.priors, self.scores = checkpoint.priors, checkpoint.scores
+            self.frequencies, self.scores = checkpoint.frequencies, checkpoint.scores
 
     @property
     def done(self) -> float:
@@ -179,7 +176,7 @@ class Training:
     def validate_and_save(self, shards: list[Shard], terms: dict[str, float]) -> Validation:
         """Measure the averaged network, write the checkpoint and one line of curves."""
         result = validate(self.average, shards)
-        self.priors, self.scores = result.priors, result.scores()
+        self.frequencies, self.scores = result.frequencies, result.scores()
         checkpoint = Checkpoint(
             self.config,
             self.net.state_dict(),
@@ -188,11 +185,17 @@ class Training:
             self.step,
             self.elapsed_s,
             self.plan.seed,
-            self.priors,
+            self.frequencies,
             self.scores,
         )
         save_checkpoint(checkpoint, self.folder / "checkpoint.pt")
-        line = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), **terms, **self.scores, "priors": self.priors}
+        line = {
+            "step": self.step,
+            "elapsed_s": round(self.elapsed_s, 1),
+            **terms,
+            **self.scores,
+            "frequencies": self.frequencies,
+        }
         with open(self.folder / "curves.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return result
@@ -220,18 +223,17 @@ def validate(net: HydraNet, shards: list[Shard], batch: int = 16) -> Validation:
             ground += np.einsum("bp,bpc->c", area, p)
             mass += float(area.sum())
     frequencies = dict(zip(config.classes, (ground / max(mass, 1e-9)).tolist(), strict=True))
-    return Validation(scores.iou(), *scores.depth_error(), ground_priors(frequencies))
+    return Validation(scores.iou(), *scores.depth_error(), ground_frequencies(frequencies))
 
 
-def ground_priors(frequencies: dict[str, float]) -> dict[str, float]:
-    """Turn frequencies of image classes, weighted by the ground that a pixel covers, into priors on the ground."""
+def ground_frequencies(frequencies: dict[str, float]) -> dict[str, float]:
+    """Turn frequencies of image classes, weighted by the ground that a pixel covers, into shares of the free ground."""
     free = max(1.0 - frequencies["obstacle"], 1e-6)
     return {
         "drivable": (frequencies["drivable"] + frequencies["lane_marking"] + frequencies["crosswalk"]) / free,
         "lane_divider": frequencies["lane_marking"] / free,
         "road_edge": frequencies["road_edge"] / free,
         "crosswalk": frequencies["crosswalk"] / free,
-        "occupied": OCCUPIED_PRIOR,
     }
 
 

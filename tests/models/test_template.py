@@ -4,7 +4,7 @@ import pytest
 from octobev.models.template import manifest_text
 from octobev.runtime.bundle import decode_manifest
 
-PRIORS = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02, "occupied": 0.1}
+FREQUENCIES = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02}
 
 
 def config(output_stride):
@@ -16,8 +16,10 @@ def config(output_stride):
     )
 
 
-def decoded(output_stride=2, priors=PRIORS):
-    text = manifest_text(config(output_stride), file="a.onnx", sha256="0" * 64, priors=priors, version="1.2.3")
+def decoded(output_stride=2, frequencies=FREQUENCIES):
+    text = manifest_text(
+        config(output_stride), file="a.onnx", sha256="0" * 64, frequencies=frequencies, version="1.2.3"
+    )
     return decode_manifest(text.encode())
 
 
@@ -31,15 +33,20 @@ def test_manifest_declares_the_strides_of_the_network(stride):
     }
 
 
-def test_manifest_takes_over_file_version_and_priors():
+def test_manifest_takes_over_file_and_version():
     manifest = decoded()
     assert manifest.version == "1.2.3"
     assert manifest.networks["hydranet"].file == "a.onnx"
-    assert manifest.castouts["road_layout"].prior == {name: PRIORS[name] for name in PRIORS if name != "occupied"}
-    assert manifest.castouts["occupancy"].prior == {"occupied": 0.1}
+
+
+def test_priors_are_frequencies_corrected_for_what_the_loss_weights_up():
+    manifest = decoded()
+    prior = manifest.castouts["road_layout"].prior
+    assert prior == pytest.approx({"drivable": 0.5, "lane_divider": 0.25, "road_edge": 0.1, "crosswalk": 0.12})
+    assert manifest.castouts["occupancy"].prior == {"occupied": 0.3}
 
 
 def test_priors_of_classes_never_or_always_seen_stay_probabilities():
-    manifest = decoded(priors=dict.fromkeys(PRIORS, 0.0) | {"drivable": 1.0})
+    manifest = decoded(frequencies=dict.fromkeys(FREQUENCIES, 0.0) | {"drivable": 1.0})
     prior = manifest.castouts["road_layout"].prior
-    assert prior == {"drivable": 0.995, "lane_divider": 0.005, "road_edge": 0.005, "crosswalk": 0.005}
+    assert prior == {"drivable": 0.9, "lane_divider": 0.01, "road_edge": 0.01, "crosswalk": 0.01}

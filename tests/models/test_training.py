@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from octobev.models.checkpoint import load_checkpoint, trained_net  # noqa: E402
 from octobev.models.export import export_bundle  # noqa: E402
 from octobev.models.net import HydraNetConfig  # noqa: E402
-from octobev.models.training import Training, TrainingPlan, ground_priors  # noqa: E402
+from octobev.models.training import Training, TrainingPlan, ground_frequencies  # noqa: E402
 from octobev.runtime.bundle import open_bundle  # noqa: E402
 
 CONFIG = HydraNetConfig(
@@ -42,7 +42,7 @@ def test_training_learns_and_leaves_a_bundle(tmp_path):
     assert lines[2]["total"] < 0.9 * lines[0]["total"]
     assert reports[-1].done == 1.0
     checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
-    report = export_bundle(trained_net(checkpoint), tmp_path / "bundle", checkpoint.priors, "0.0.1")
+    report = export_bundle(trained_net(checkpoint), tmp_path / "bundle", checkpoint.frequencies, "0.0.1")
     assert max(report.differences.values()) < 1e-4
     bundle = open_bundle(tmp_path / "bundle")
     assert bundle.manifest.networks["hydranet"].sha256 == report.sha256
@@ -95,11 +95,10 @@ def test_length_is_not_negative():
         TrainingPlan(steps=-1)
 
 
-def test_ground_priors_leave_obstacles_out():
+def test_frequencies_on_the_ground_leave_obstacles_out():
     classes = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
-    priors = ground_priors(dict(zip(classes, (0.3, 0.27, 0.05, 0.1, 0.2, 0.08), strict=True)))
-    assert priors["drivable"] == pytest.approx(0.5)
-    assert priors["lane_divider"] == pytest.approx(0.0625)
-    assert priors["road_edge"] == pytest.approx(0.125)
-    assert priors["crosswalk"] == pytest.approx(0.1)
-    assert 0 < priors["occupied"] < 1
+    shares = ground_frequencies(dict(zip(classes, (0.3, 0.27, 0.05, 0.1, 0.2, 0.08), strict=True)))
+    assert shares["drivable"] == pytest.approx(0.5)
+    assert shares["lane_divider"] == pytest.approx(0.0625)
+    assert shares["road_edge"] == pytest.approx(0.125)
+    assert shares["crosswalk"] == pytest.approx(0.1)
