@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DEMO: Final = "demo"
 SYNTHETIC_PREFIX: Final = "synth:"
 
-DEMO_SEED: Final = 20_001
+DEMO_SEED: Final = 20_003
 DEMO_SECONDS: Final = 8.0
 DEMO_RATE_HZ: Final = 10.0
 DEMO_SIZE: Final = (640, 480)

@@ -44,7 +44,9 @@ class Stitching:
     half_life_s : time in which log-odds fall to a half when nothing new is seen
     range_m : evidence from farther than this is not used
     full_evidence_m : evidence counts in full up to here, beyond it in proportion to 1 / range
-    gain : weight of one set's evidence; below 1 because consecutive sets see the same thing
+    gain : weight of one set's evidence
+    independent_after_s : sets that follow each other sooner than this see the same things with the same errors: the
+        later one counts in proportion to the time between them, so that the rate of the cameras makes no difference
     limit : log-odds are clamped to +- this
     min_mass : less evidence than this in a cell is none
     depth_sigma_m, depth_sigma_relative : tolerance of the depth agreement: sigma = m + relative * depth
@@ -54,6 +56,7 @@ class Stitching:
     range_m: float
     full_evidence_m: float
     gain: float
+    independent_after_s: float
     limit: float
     min_mass: float
     depth_sigma_m: float
@@ -136,6 +139,7 @@ class GroundStitcher:
         self._probability_mass = np.zeros((len(points), votes.shape[1]), dtype=np.float32)
         self._cell_mass = np.zeros(len(points), dtype=np.float32)
         self._gain = np.zeros(len(points), dtype=np.float32)
+        self._news = 1.0
 
     @property
     def rebuilds(self) -> int:
@@ -145,10 +149,12 @@ class GroundStitcher:
     def reset(self) -> None:
         """Forget what was stitched."""
         self.map.reset()
+        self._news = 1.0
 
     def move(self, before_from_now: Pose, elapsed_s: float) -> None:
         """Follow the ego and let old evidence fade."""
         self.map.move(before_from_now)
+        self._news = min(1.0, elapsed_s / self.stitching.independent_after_s)
         self.map.values *= np.float32(0.5 ** (elapsed_s / self.stitching.half_life_s))
 
     def cast(self, evidence: ImageEvidence, num_threads: int = 1) -> Votes:
@@ -167,7 +173,7 @@ class GroundStitcher:
         cells = np.flatnonzero(within)
         self._gain[:] = 0
         nearness = np.minimum(1.0, self.stitching.full_evidence_m / np.maximum(range_m[cells], _SMALLEST))
-        self._gain[cells] = self.stitching.gain * nearness
+        self._gain[cells] = self.stitching.gain * self._news * nearness
         classes = self._classes.reshape(len(within), self._samples, -1)[cells]
         votes = classes.transpose(1, 0, 2) @ self._votes
         mass = np.ascontiguousarray(self._mass.reshape(len(within), self._samples)[cells].T)

@@ -18,6 +18,10 @@ from ..fusion.grid import BevGrid
 SCHEMA: Final = 1
 """Version of the manifest format that this code reads."""
 
+_POSITIVE_IN_CASTOUT: Final = (
+    "half_life_s", "range_m", "full_evidence_m", "gain", "independent_after_s", "limit", "depth_sigma_m",
+)  # fmt: skip
+
 RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
 """Topics of the runtime itself: no output may be called so."""
 
@@ -231,6 +235,7 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
     prior : class (`occupied` for occupancy) -> probability that says nothing, its log-odds are subtracted
     range_m, full_evidence_m : evidence counts `min(1, full_evidence_m / range)`, up to `range_m`
     gain, limit : factor of the evidence; log-odds are kept within +-limit
+    independent_after_s : a set that follows sooner than this counts in proportion to the time between
     min_mass : smallest sum of sample weights that is evidence
     depth_sigma_m, depth_sigma_relative : spread of the depth's error, `depth_sigma_m + depth_sigma_relative * depth`
     """
@@ -249,13 +254,14 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
     range_m: float = 60.0
     full_evidence_m: float = 10.0
     gain: float = 1.0
+    independent_after_s: float = 0.25
     limit: float = 6.0
     min_mass: float = 0.05
     depth_sigma_m: float = 0.5
     depth_sigma_relative: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("half_life_s", "range_m", "full_evidence_m", "gain", "limit", "depth_sigma_m"):
+        for name in _POSITIVE_IN_CASTOUT:
             if getattr(self, name) <= 0:
                 raise BundleError(expected(name, "positive", getattr(self, name)))
         for name in ("min_mass", "depth_sigma_relative"):

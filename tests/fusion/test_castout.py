@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from octobev.fusion.castout import (
@@ -20,7 +22,7 @@ GRID = BevGrid(0.0, 20.0, -8.0, 8.0, 0.5)
 SHAPE = (60, 80)
 CLASSES = ("other", "road", "line", "car")
 STITCHING = Stitching(
-    half_life_s=2.0, range_m=60, full_evidence_m=10, gain=1.0, limit=6.0, min_mass=0.05,
+    half_life_s=2.0, range_m=60, full_evidence_m=10, gain=1.0, independent_after_s=0.25, limit=6.0, min_mass=0.05,
     depth_sigma_m=0.5, depth_sigma_relative=0.05,
 )  # fmt: skip
 CENTRE = np.zeros((1, 3))
@@ -124,6 +126,23 @@ def test_repeated_evidence_grows_to_the_limit_and_fades_by_half():
     assert stitch.map.values.max() == pytest.approx(6.0)
     stitch.move(Pose.identity(), 2.0)
     assert stitch.map.values.max() == pytest.approx(3.0)
+
+
+def test_rate_of_the_cameras_makes_no_difference():
+    """A second of evidence is a second of evidence, in 4 sets or in 40 (nothing fades here)."""
+    reached = {}
+    lasting = dataclasses.replace(STITCHING, half_life_s=1e9, limit=100.0)
+    probability = np.zeros((4800, 4), dtype=np.float32)
+    probability[:, 1], probability[:, 0] = 0.6, 0.4
+    for rate in (4, 40):
+        stitch = stitcher({"road": ["road"]}, prior=0.5, stitching=lasting)
+        castout = RoadLayoutCastOut(["road"], stitch)
+        for _ in range(rate):
+            stitch.move(Pose.identity(), 1 / rate)
+            castout.step(evidence(probability))
+        reached[rate] = stitch.map.values.max()
+    assert reached[40] == pytest.approx(reached[4], rel=1e-4)
+    assert reached[4] == pytest.approx(4 * np.log(0.6 / 0.4), rel=1e-4)
 
 
 def test_prior_alone_says_nothing():
