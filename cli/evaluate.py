@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..replay.evaluate import Evaluation
+
+
+class Variant(StrEnum):
+    """Choices of `--variant`."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+_FAULTS = "Faults put on purpose"
 
 
 def evaluate(
@@ -17,30 +31,62 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(help="Model bundle (directory with bundle.toml). Default: the one that is shipped.")
     ] = None,
+    variant: Annotated[
+        Variant | None, typer.Option(help="Refuse a bundle whose networks compute otherwise. Default: as it is.")
+    ] = None,
     warm_up: Annotated[int, typer.Option(min=0, help="Sets at the start of each drive that do not count.")] = 0,
     duration: Annotated[float | None, typer.Option(min=0.0, help="Only this many seconds of each drive.")] = None,
     reset_every_frame: Annotated[bool, typer.Option(help="Forget everything before each set.")] = False,
+    without_camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Take this camera's frames away; repeatable.", rich_help_panel=_FAULTS),
+    ] = None,
+    perturb_pitch_deg: Annotated[
+        float, typer.Option(help="Every camera is taken to look this much farther down.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    perturb_mounting_deg: Annotated[
+        float, typer.Option(min=0.0, help="Random turn of each camera's mounting.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    odometry_noise: Annotated[
+        float, typer.Option(min=0.0, help="Error of each step's length, percent.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    odometry_noise_deg: Annotated[
+        float, typer.Option(min=0.0, help="Error of each step's turn, degrees.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random faults.", rich_help_panel=_FAULTS)] = 0,
     seconds: Annotated[float, typer.Option(help="Length of synthetic drives.")] = 20.0,
     rate: Annotated[float, typer.Option(help="Sets per second of synthetic drives.")] = 10.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: the usable CPUs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Compare predictions with the truth: IoU per class, pooled over all sets.
+    """Compare predictions with the truth: IoU per class and more, pooled over all sets.
 
-    `iou` counts all cells of the grid, `iou_visible` those that a camera sees unobstructed, `iou_visible_20m` those of
-    them within 20 m of the ego origin. The threshold is 0.5; `iou_best_visible` is the best over all thresholds.
+    `iou` counts all cells of the grid, `iou_visible` those that a camera sees unobstructed, `iou_remembered` those that
+    are hidden now and were visible before. The threshold is 0.5; `iou_best_visible` is the best over all thresholds.
+    docs/evaluation.md defines every figure.
+
+    Ctrl-C ends the evaluation and gives the figures of what was done so far.
+
+    Exit codes: 0 done; 1 error; 2 wrong usage; 3 done, but something of a drive was lost; 130 interrupted.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from ..replay import evaluate as evaluation
+    from ..replay.disturbance import Disturbance
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
+    from ..runtime.variants import check_variant, variant_of
     from .source import open_source
 
+    disturbance = Disturbance(
+        tuple(without_camera or ()), perturb_pitch_deg, perturb_mounting_deg, odometry_noise, odometry_noise_deg, seed
+    )
+    opened = open_bundle(bundle or REFERENCE_BUNDLE)
+    if variant is not None:
+        check_variant(opened, variant.value)
     sources = [open_source(name, seconds=seconds, rate_hz=rate) for name in drives]
     bar = Progress(console=Console(stderr=True), transient=True, disable=as_json and not sys.stderr.isatty())
-    opened = open_bundle(bundle or REFERENCE_BUNDLE)
     with bar:
         tasks = {id(source): bar.add_task(source.name, total=source.length_hint) for source in sources}
         result = evaluation.evaluate(
@@ -49,13 +95,34 @@ def evaluate(
             warm_up=warm_up,
             duration_s=duration,
             reset_every_frame=reset_every_frame,
+            disturbance=disturbance,
             progress=lambda drive, done: bar.update(tasks[id(drive)], completed=done),
         )
-    report = result.report()
+    settings = {
+        "bundle": opened.manifest.name,
+        "bundle_sha256": opened.sha256,
+        "variant": variant_of(opened),
+        "drives": [source.name for source in sources],
+        "warm_up": warm_up,
+        "duration_s": duration,
+        "reset_every_frame": reset_every_frame,
+        **disturbance.values(),
+    }
+    report = {**result.report(), "settings": settings}
     if as_json:
         print(json.dumps(report))
     else:
         _print(report)
+    _exit_with(result)
+
+
+def _exit_with(result: Evaluation) -> None:
+    from . import EXIT_INTERRUPTED, EXIT_LOSS
+
+    if result.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if result.corrupt or result.truncated:
+        raise typer.Exit(EXIT_LOSS)
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -64,14 +131,34 @@ def _print(report: dict[str, Any]) -> None:
 
     from ..replay.evaluate import flat
 
-    table = Table("class", "visible, 20 m", "visible", "all", "best threshold", box=None, header_style="dim")
+    headings = {
+        "iou_visible_20m": "visible, 20 m",
+        "iou_visible": "visible",
+        "iou_remembered": "remembered",
+        "iou": "all",
+        "iou_best_visible": "best threshold",
+        "f1_tolerant": "F1, 1 cell",
+    }
+    table = Table("class", *headings.values(), "calibration error", box=None, header_style="dim")
     for name, figures in flat(report).items():
-        table.add_row(
-            name,
-            *(f"{figures[key]:.3f}" if figures[key] is not None else "-" for key in
-              ("iou_visible_20m", "iou_visible", "iou")),
-            f"{figures['iou_best_visible']} at {figures['threshold_best']:.2f}",
-        )  # fmt: skip
+        row = [_figure(figures[key]) for key in headings]
+        row[-2] += f" at {figures['threshold_best']:.2f}"
+        table.add_row(name, *row, _figure(report["calibration_error"][name]))
     console = Console()
     console.print(f"IoU at {report['threshold']}, {report['frames']} sets")
     console.print(table)
+    found, direction = report["intersections"], report["corridor_direction_deg"]
+    if found["precision"] is not None or found["recall"] is not None:
+        console.print(f"intersections: precision {_figure(found['precision'])}, recall {_figure(found['recall'])}")
+    if direction["median"] is not None:
+        console.print(f"corridor direction: median {direction['median']:.1f} deg, p90 {direction['p90']:.1f} deg")
+    if report["corrupt"]:
+        console.print(f"[yellow]{report['corrupt']} frames could not be read[/yellow]")
+    for message in report["truncated"]:
+        console.print(f"[yellow]{message}[/yellow]")
+    if report["interrupted"]:
+        console.print("[yellow]interrupted[/yellow]")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

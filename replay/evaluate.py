@@ -1,16 +1,14 @@
-"""Compares predictions with the truth of a drive: intersection over union, pooled over all sets.
+"""Compares predictions with the truth of drives, pooled over all their sets.
 
-Counts are kept as histograms of the predicted probability, one for cells where the class is there and one for cells
-where it is not, so that every threshold can be read from one pass and memory does not grow with the drive.
-
-Masks: `all` cells of the grid; `visible` cells, which at least one camera sees unobstructed (the truth's own layer).
-A cell that was never observed counts as probability 0.
+Masks: `all` cells of the grid; `visible` cells, which at least one camera sees unobstructed (the truth's own layer);
+`remembered` cells, hidden now and visible in an earlier set. A cell that was never observed counts as probability 0.
+docs/evaluation.md defines every figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -20,72 +18,85 @@ from ..errors import DriveError, expected
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Rig
 from ..runtime.engine import Runtime
-from ..runtime.predictions import Predictions
-from .drive import Drive, GroundTruth
-
-BINS: Final = 200
-THRESHOLD: Final = 0.5
-RANGES_M: Final = (10.0, 20.0, 30.0, 40.0)
-"""Upper ends of the range bands; the last band is what lies beyond."""
+from ..runtime.frames import FrameSet
+from ..runtime.predictions import BevTensor, Predictions
+from .disturbance import Disturbance
+from .drive import Drive, DriveStep, GroundTruth
+from .matching import IntersectionCounts, PolylineCounts
+from .remembered import VisibleBefore
+from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_bands
 
 OCCUPANCY: Final = "occupancy"
+INTERSECTION: Final = "intersection"
+CORRIDOR_DIRECTION: Final = "corridor_direction"
+"""Name of the raw top-down output that gives directions: [2, nx, ny] or [1, 2, nx, ny], (cos 2t, sin 2t)."""
+
+POLYLINE_CLASSES: Final = ("lane_divider", "road_edge")
 
 
-class ClassCounts:
-    """Histograms of one class: float predictions in [0, 1] against truth, in `all` cells and per range band."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedSet:
+    """One set that was compared.
 
-    def __init__(self) -> None:
-        self._all = np.zeros((2, BINS), dtype=np.int64)
-        self._visible = np.zeros((len(RANGES_M) + 1, 2, BINS), dtype=np.int64)
+    drive, index : where it is from; `index` counts the sets of the drive from 0
+    rig : what the runtime believed in
+    frame_set : what the runtime got
+    iou_visible : class -> the set's own IoU in visible cells; classes that neither are nor are predicted are left out
+    """
 
-    def add(
-        self,
-        probability: NDArray[np.float32],
-        truth: NDArray[np.uint8],
-        visible: NDArray[np.uint8],
-        band: NDArray[np.int64],
-    ) -> None:
-        """Count one set; all arrays [nx, ny], `band` the index of each cell's range band."""
-        level = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-        key = (truth != 0) * BINS + level
-        self._all += np.bincount(key.ravel(), minlength=2 * BINS).reshape(2, BINS)
-        seen = visible != 0
-        banded = band[seen] * 2 * BINS + key[seen]
-        self._visible += np.bincount(banded, minlength=self._visible.size).reshape(self._visible.shape)
-
-    def report(self) -> dict[str, Any]:
-        """The figures of the class."""
-        visible = self._visible.sum(axis=0)
-        curve = _iou_curve(visible)
-        best = int(np.nanargmax(curve)) if np.isfinite(curve).any() else 0
-        return {
-            "iou": _iou_at(self._all, THRESHOLD),
-            "iou_visible": _iou_at(visible, THRESHOLD),
-            "iou_visible_20m": _iou_at(self._visible[:2].sum(axis=0), THRESHOLD),
-            "iou_best_visible": _rounded(curve[best]),
-            "threshold_best": best / BINS,
-            "by_range_m": {
-                label: _iou_at(counts, THRESHOLD) for label, counts in zip(_band_labels(), self._visible, strict=True)
-            },
-            "cells": int(visible[1].sum()),
-        }
+    drive: Drive
+    index: int
+    rig: Rig
+    frame_set: FrameSet
+    predictions: Predictions
+    truth: GroundTruth
+    iou_visible: Mapping[str, float]
 
 
 @dataclass(slots=True)
 class Evaluation:
-    """Figures of one or more drives; `frames` counts the sets that were compared."""
+    """Figures of one or more drives.
 
-    frames: int
-    road_layout: dict[str, ClassCounts]
-    occupancy: ClassCounts | None
+    frames : sets that were compared
+    interrupted : the evaluation was stopped before its end
+    corrupt, truncated : frames of the drives that could not be read, and drives that end too early
+    """
+
+    frames: int = 0
+    road_layout: dict[str, ClassCounts] = field(default_factory=dict)
+    occupancy: ClassCounts | None = None
+    corridor_direction: DirectionErrors = field(default_factory=DirectionErrors)
+    intersections: IntersectionCounts = field(default_factory=IntersectionCounts)
+    polylines: dict[str, PolylineCounts] = field(
+        default_factory=lambda: {name: PolylineCounts() for name in POLYLINE_CLASSES}
+    )
+    interrupted: bool = False
+    corrupt: int = 0
+    truncated: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> dict[str, ClassCounts]:
+        """The counts of every class by name, occupancy among them."""
+        return self.road_layout | ({OCCUPANCY: self.occupancy} if self.occupancy is not None else {})
 
     def report(self) -> dict[str, Any]:
-        """JSON: `frames`, `threshold`, `road_layout.<class>.*`, `occupancy.*`."""
+        """The figures as JSON; the keys are part of the command's interface. None is what could not be measured."""
+        has_intersections = INTERSECTION in self.road_layout
         return {
             "frames": self.frames,
             "threshold": THRESHOLD,
             "road_layout": {name: counts.report() for name, counts in self.road_layout.items()},
             "occupancy": self.occupancy.report() if self.occupancy is not None else None,
+            "calibration_error": {name: counts.calibration_error() for name, counts in self.classes.items()},
+            "corridor_direction_deg": {
+                "median": self.corridor_direction.quantile(0.5),
+                "p90": self.corridor_direction.quantile(0.9),
+            },
+            "intersections": self.intersections.report() if has_intersections else {"precision": None, "recall": None},
+            "polylines": {name: counts.report() for name, counts in self.polylines.items()},
+            "interrupted": self.interrupted,
+            "corrupt": self.corrupt,
+            "truncated": self.truncated,
         }
 
 
@@ -96,9 +107,13 @@ def evaluate(
     warm_up: int = 0,
     duration_s: float | None = None,
     reset_every_frame: bool = False,
+    disturbance: Disturbance = Disturbance(),  # noqa: B008  (frozen)
+    watch: Callable[[ComparedSet], None] | None = None,
     progress: Callable[[Drive, int], None] | None = None,
 ) -> Evaluation:
     """Run drives, each through a runtime of its own, and compare with their truth.
+
+    A KeyboardInterrupt ends the evaluation; what was compared so far is returned, and it says `interrupted`.
 
     Parameters
     ----------
@@ -106,76 +121,103 @@ def evaluate(
     warm_up : sets at the start of each drive that are predicted but not compared
     duration_s : only this much of each drive
     reset_every_frame : forget the state before each set
+    disturbance : what the runtime gets and believes instead of the drive as it is
+    watch : called with every set that was compared
     progress : called with the drive and the number of sets done, after each set
 
     Raises
     ------
     DriveError
         A drive has no ground truth, or on another grid than the bundle's.
+    RigError
+        A camera that is to be left out is not in a drive's rig.
     """
-    result = Evaluation(0, {}, None)
-    for drive in drives:
-        compared = 0
-        with make_runtime(drive.rig) as runtime:
-            for index, step in enumerate(drive.steps(duration_s=duration_s)):
-                if reset_every_frame:
-                    runtime.reset("reset at every frame")
-                predictions = runtime.step(step.frame_set)
-                if step.truth is not None and index >= warm_up:
-                    _compare(drive, predictions, step.truth, result)
-                    compared += 1
-                if progress is not None:
-                    progress(drive, index + 1)
-        if not compared:
-            raise DriveError(f"{drive.name}: " + expected("a drive to evaluate", "one with ground truth", "none in it"))
-        result.frames += compared
+    result = Evaluation()
+    try:
+        for drive in drives:
+            rig = disturbance.rig(drive.rig)
+            comparison = _Comparison(drive, rig, result, watch)
+            disturbed = disturbance.frames()
+            with make_runtime(rig) as runtime:
+                for index, step in enumerate(drive.steps(duration_s=duration_s)):
+                    if reset_every_frame:
+                        runtime.reset("reset at every frame")
+                    frame_set = disturbed(step.frame_set)
+                    comparison.add(index, step, frame_set, runtime.step(frame_set), counts=index >= warm_up)
+                    if progress is not None:
+                        progress(drive, index + 1)
+            comparison.finish()
+    except KeyboardInterrupt:
+        result.interrupted = True
     return result
 
 
-def _compare(drive: Drive, predictions: Predictions, truth: GroundTruth, result: Evaluation) -> None:
-    visible = truth.layers.get("visible", np.ones(truth.grid.shape, dtype=np.uint8))
-    band = range_bands(truth.grid)
-    layout, occupancy = predictions.road_layout, predictions.occupancy
-    for output in (layout, occupancy):
-        if output is not None and output.grid != truth.grid:
-            raise DriveError(f"{drive.name}: " + expected("grid of the truth", f"{output.grid}", truth.grid))
-    if layout is not None:
-        for name in layout.classes:
-            if name in truth.layers:
-                counts = result.road_layout.setdefault(name, ClassCounts())
-                counts.add(layout[name], truth.layers[name], visible, band)
-    if occupancy is not None and OCCUPANCY in truth.layers:
-        result.occupancy = result.occupancy or ClassCounts()
-        probability = np.where(occupancy.observed, occupancy.probability, np.float32(0))
-        result.occupancy.add(probability, truth.layers[OCCUPANCY], visible, band)
+class _Comparison:
+    """Compares the sets of one drive, in order."""
 
+    def __init__(self, drive: Drive, rig: Rig, result: Evaluation, watch: Callable[[ComparedSet], None] | None) -> None:
+        self._drive, self._rig, self._result, self._watch = drive, rig, result, watch
+        self._before: VisibleBefore | None = None
+        self._band: NDArray[np.int64] | None = None
+        self._compared = 0
 
-def range_bands(grid: BevGrid) -> NDArray[np.int64]:
-    """Index of the range band of each cell, by the distance of its centre from the ego origin, int64 [nx, ny]."""
-    range_m = np.linalg.norm(grid.centres(), axis=-1)
-    bands: NDArray[np.int64] = np.searchsorted(np.array(RANGES_M), range_m, side="right")
-    return bands
+    def add(self, index: int, step: DriveStep, frame_set: FrameSet, predictions: Predictions, *, counts: bool) -> None:
+        """Take a set; one that does not count is only remembered."""
+        truth = step.truth
+        if truth is None:
+            return
+        masks = self._masks(step.frame_set, truth)
+        if not counts:
+            return
+        ious = self._count(predictions, truth, masks)
+        self._compared += 1
+        self._result.frames += 1
+        if self._watch is not None:
+            self._watch(ComparedSet(self._drive, index, self._rig, frame_set, predictions, truth, ious))
 
+    def finish(self) -> None:
+        """Take what the drive lost into the result."""
+        if not self._compared:
+            must_be = "one with ground truth and more sets than the warm-up"
+            raise DriveError(f"{self._drive.name}: " + expected("a drive to evaluate", must_be, "nothing to compare"))
+        self._result.corrupt += self._drive.losses.corrupt
+        if self._drive.losses.truncated is not None:
+            self._result.truncated.append(self._drive.losses.truncated)
 
-def _band_labels() -> list[str]:
-    lower = (0.0, *RANGES_M)
-    return [f"{low:g}-{high:g}" for low, high in zip(lower, RANGES_M, strict=False)] + [f"{RANGES_M[-1]:g}-"]
+    def _masks(self, frame_set: FrameSet, truth: GroundTruth) -> CellMasks:
+        if self._before is None or self._band is None:
+            self._before, self._band = VisibleBefore(truth.grid), range_bands(truth.grid)
+        layer = truth.layers.get("visible")
+        visible = np.ones(truth.grid.shape, dtype=np.bool_) if layer is None else layer != 0
+        return CellMasks(visible, self._before.follow(frame_set.world_from_ego, visible), self._band)
 
+    def _count(self, predictions: Predictions, truth: GroundTruth, masks: CellMasks) -> dict[str, float]:
+        result, ious = self._result, {}
+        layout, occupancy = predictions.road_layout, predictions.occupancy
+        if layout is not None:
+            self._check_grid(layout.grid, truth)
+            for name in layout.classes:
+                if name in truth.layers:
+                    counts = result.road_layout.setdefault(name, ClassCounts())
+                    ious[name] = counts.add(layout[name], truth.layers[name], masks)
+            if INTERSECTION in ious:
+                there = truth.layers[INTERSECTION]
+                result.intersections.add(layout[INTERSECTION], there, masks.visible, truth.grid)
+        if occupancy is not None and OCCUPANCY in truth.layers:
+            self._check_grid(occupancy.grid, truth)
+            result.occupancy = result.occupancy or ClassCounts()
+            probability = np.where(occupancy.observed, occupancy.probability, np.float32(0))
+            ious[OCCUPANCY] = result.occupancy.add(probability, truth.layers[OCCUPANCY], masks)
+        direction = predictions.bev.get(CORRIDOR_DIRECTION)
+        if isinstance(direction, BevTensor) and "direction_rad" in truth.layers:
+            self._check_grid(direction.grid, truth)
+            doubled = direction.values.reshape(direction.values.shape[-3:])
+            result.corridor_direction.add(doubled, truth.layers["direction_rad"], masks.visible)
+        return {name: iou for name, iou in ious.items() if np.isfinite(iou)}
 
-def _iou_curve(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU at each threshold i / BINS, from histograms [absent or there, BINS]; NaN where the class never occurs."""
-    predicted = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
-    union = predicted[0] + counts[1].sum()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, predicted[1] / union, np.nan)
-
-
-def _iou_at(counts: NDArray[np.int64], threshold: float) -> float | None:
-    return _rounded(_iou_curve(counts)[round(threshold * BINS)])
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
+    def _check_grid(self, grid: BevGrid, truth: GroundTruth) -> None:
+        if grid != truth.grid:
+            raise DriveError(f"{self._drive.name}: " + expected("grid of the truth", f"{grid}", truth.grid))
 
 
 def flat(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,9 +2,10 @@ import json
 
 import pytest
 from octobev.cli import build
-from octobev.errors import DriveError, InvalidArgument
+from octobev.errors import BundleError, DriveError, InvalidArgument, RigError
 from octobev.replay.open import open_drive
 from octobev.replay.recorder import Recorder
+from octobev.runtime.engine import Runtime
 from typer.testing import CliRunner
 
 
@@ -21,6 +22,87 @@ def test_report_as_json(drive):
     assert 0.5 < drivable["iou_visible_20m"] <= 1
     assert {"iou", "iou_visible", "iou_best_visible", "threshold_best", "by_range_m"} <= set(drivable)
     assert 0 <= report["occupancy"]["iou_visible"] <= 1
+
+
+CLASS_KEYS = {
+    "iou",
+    "iou_visible",
+    "iou_remembered",
+    "iou_best_visible",
+    "threshold_best",
+    "f1_tolerant",
+    "by_range_m",
+}
+
+
+def test_every_key_is_there_measured_or_null(drive):
+    report = json.loads(run(drive, "--duration", "0.3", "--json").stdout)
+    classes = {**report["road_layout"], "occupancy": report["occupancy"]}
+    assert all(set(figures) >= CLASS_KEYS for figures in classes.values())
+    assert set(report["calibration_error"]) == set(classes)
+    assert all(0 <= error <= 1 for error in report["calibration_error"].values())
+    assert set(report["corridor_direction_deg"]) == {"median", "p90"}
+    assert set(report["intersections"]) == {"precision", "recall"}
+    ap = {"0.5": None, "1.0": None, "1.5": None, "mean": None}
+    assert report["polylines"] == {"lane_divider": {"chamfer_ap": ap}, "road_edge": {"chamfer_ap": ap}}
+    assert report["settings"]["drives"] == [open_drive(drive).name]
+    assert report["settings"]["variant"] == "fp32"
+
+
+def test_a_camera_left_out_costs_what_only_it_sees(drive):
+    cameras = open_drive(drive).rig.names
+    arguments = [word for name in cameras if name != "rear" for word in ("--without-camera", name)]
+    whole, rear = (json.loads(run(drive, *options, "--json").stdout) for options in ([], arguments))
+    assert rear["road_layout"]["drivable"]["iou"] < whole["road_layout"]["drivable"]["iou"] / 2
+    assert len(rear["settings"]["without_cameras"]) == 7
+
+
+def test_unknown_camera_is_refused(drive):
+    result = run(drive, "--without-camera", "cellar")
+    assert isinstance(result.exception, RigError)
+    assert "camera must be one of front_main" in str(result.exception)
+
+
+def test_wrong_pitch_costs(drive):
+    right, wrong = (json.loads(run(drive, *more, "--json").stdout) for more in ([], ["--perturb-pitch-deg", "3"]))
+    assert wrong["road_layout"]["drivable"]["iou_visible"] < right["road_layout"]["drivable"]["iou_visible"] - 0.02
+
+
+def test_faults_of_a_seed_are_reproducible(drive):
+    options = ["--perturb-mounting-deg", "1", "--odometry-noise", "5", "--odometry-noise-deg", "1"]
+    first, second, other = (
+        json.loads(run(drive, *options, "--seed", seed, "--json").stdout)["road_layout"] for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
+def test_variant_that_the_bundle_has_not(drive):
+    assert run(drive, "--variant", "fp32", "--duration", "0.1").exit_code == 0
+    result = run(drive, "--variant", "int8")
+    assert isinstance(result.exception, BundleError)
+    assert "must be int8, got fp32 only" in str(result.exception)
+
+
+def test_interrupt_gives_what_was_done(drive, monkeypatch):
+    def stepped(runtime, frame_set, *, step=Runtime.step):
+        if runtime._sequence == 2:
+            raise KeyboardInterrupt
+        return step(runtime, frame_set)
+
+    monkeypatch.setattr(Runtime, "step", stepped)
+    result = run(drive, drive, "--json")
+    assert result.exit_code == 130
+    report = json.loads(result.stdout)
+    assert (report["frames"], report["interrupted"]) == (2, True)
+    assert report["road_layout"]["drivable"]["iou"] > 0
+
+
+def test_damaged_drive_is_said_to_be(drive, tmp_path):
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(drive.read_bytes()[: drive.stat().st_size * 3 // 4])
+    result = run(cut, "--json")
+    assert result.exit_code == 3
+    assert "cut.mcap ends at byte" in json.loads(result.stdout)["truncated"][0]
 
 
 def test_warm_up_does_not_count(drive):

@@ -5,9 +5,10 @@ from octobev.fusion.grid import BevGrid
 from octobev.fusion.layout import RoadLayout
 from octobev.fusion.occupancy import OccupancyGrid
 from octobev.fusion.pose import Pose
+from octobev.fusion.raster import BevTensor
 from octobev.fusion.rig import Rig
 from octobev.replay.drive import Drive, DriveStep, GroundTruth, Losses
-from octobev.replay.evaluate import evaluate, flat, range_bands
+from octobev.replay.evaluate import evaluate, flat
 from octobev.runtime.frames import FrameSet
 
 GRID = BevGrid(0.0, 4.0, 0.0, 1.0, 1.0)  # four cells in a row
@@ -30,7 +31,7 @@ class Predicted:
     """A runtime that knows what it will say."""
 
     def __init__(self, layout=None, occupancy=None):
-        self.road_layout, self.occupancy, self.resets = layout, occupancy, 0
+        self.road_layout, self.occupancy, self.bev, self.resets = layout, occupancy, {}, 0
 
     def __call__(self, rig: Rig):
         return self
@@ -102,16 +103,70 @@ def test_class_that_never_occurs_has_no_figure():
     assert figures["iou_visible"] is None
 
 
-def test_range_bands_are_half_open():
-    grid = BevGrid(-0.5, 60.5, -0.5, 0.5, 1.0)  # cell centres at 0, 1, 2, ... metres
-    bands = range_bands(grid)[:, 0]
-    assert [bands[i] for i in (0, 9, 10, 39, 40, 60)] == [0, 0, 1, 3, 4, 4]
-
-
 def test_reset_every_frame_resets_before_each_set():
     predicted = Predicted(layout(0, 0, 0, 0))
     evaluate([OneSet(truth([0, 0, 0, 0]))], predicted, reset_every_frame=True)
     assert predicted.resets == 1
+
+
+class Sets(OneSet):
+    """Several sets, each a metre farther on."""
+
+    def __init__(self, *truths):
+        super().__init__(None)
+        self.truths = truths
+
+    def steps(self, *, start_s=0.0, duration_s=None):
+        for k, truth in enumerate(self.truths):
+            yield DriveStep(FrameSet(1 + k, (), Pose.planar(float(k), 0.0, 0.0)), truth)
+
+
+def test_remembered_cells_are_followed_through_the_warm_up():
+    """Set 0 sees cells 0 to 3. Set 1, a metre on, sees nothing: its cells 0 to 2 are known, cell 3 is new."""
+    drive = Sets(truth([1, 1, 1, 1]), truth([1, 1, 0, 1], visible=(0, 0, 0, 0)))
+    figures = evaluate([drive], Predicted(layout(1, 0, 0, 0)), warm_up=1).report()["road_layout"]["drivable"]
+    assert figures["iou_remembered"] == 0.5
+    assert figures["iou"] == pytest.approx(1 / 3, abs=1e-4)
+    assert figures["iou_visible"] is None
+
+
+def test_drives_do_not_remember_each_other():
+    drives = [OneSet(truth([1, 1, 1, 1])), OneSet(truth([1, 1, 1, 1], visible=(0, 0, 0, 0)))]
+    report = evaluate(drives, Predicted(layout(1, 1, 1, 1))).report()
+    assert report["road_layout"]["drivable"]["iou_remembered"] is None
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 1), (1, 2, 4, 1)])
+def test_corridor_direction_is_read_from_the_raw_output(shape):
+    """All cells say 10 degrees; the truth is 0, 5, 10 and nothing: errors 10, 5, 0."""
+    doubled = np.stack([np.full(GRID.shape, f(np.radians(20)), np.float32) for f in (np.cos, np.sin)]).reshape(shape)
+    predicted = Predicted(layout(0, 0, 0, 0))
+    predicted.bev = {"corridor_direction": BevTensor(GRID, doubled)}
+    directions = np.radians(row(0, 5, 10, np.nan)).astype(np.float32)
+    drive = OneSet(GroundTruth(1, GRID, {"drivable": row(1, 1, 1, 1, dtype=np.uint8), "direction_rad": directions}))
+    report = evaluate([drive], predicted).report()["corridor_direction_deg"]
+    assert report == {"median": pytest.approx(5.0, abs=0.11), "p90": pytest.approx(10.0, abs=0.11)}
+
+
+def test_interrupt_keeps_what_was_compared():
+    def stop(drive, done):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    drive = Sets(*[truth([1, 1, 1, 1])] * 5)
+    result = evaluate([drive, drive], Predicted(layout(1, 1, 0, 0)), progress=stop)
+    assert (result.frames, result.interrupted) == (2, True)
+    assert result.report()["road_layout"]["drivable"]["iou"] == 0.5
+
+
+def test_watchers_get_the_figures_of_each_set():
+    seen = []
+    drive = Sets(truth([1, 0, 0, 0]), truth([1, 1, 0, 0]))
+    evaluate([drive], Predicted(layout(1, 0, 0, 0)), watch=seen.append)
+    assert [(compared.index, dict(compared.iou_visible)) for compared in seen] == [
+        (0, {"drivable": 1.0}),
+        (1, {"drivable": 0.5}),
+    ]
 
 
 def test_drive_without_truth_is_refused():
