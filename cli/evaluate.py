@@ -12,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from ..replay.evaluate import Evaluation
+    from ..replay.evaluation_report import ReportWriter
+    from ..replay.extremes import Extremes
 
 
 class Variant(StrEnum):
@@ -56,6 +58,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random faults.", rich_help_panel=_FAULTS)] = 0,
     seconds: Annotated[float, typer.Option(help="Length of synthetic drives.")] = 20.0,
     rate: Annotated[float, typer.Option(help="Sets per second of synthetic drives.")] = 10.0,
+    report_to: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Write a page with tables, plots and pictures: DIR/index.html."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: the usable CPUs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -85,6 +91,7 @@ def evaluate(
     opened = open_bundle(bundle or REFERENCE_BUNDLE)
     if variant is not None:
         check_variant(opened, variant.value)
+    writer, extremes = _report_writer(report_to)
     sources = [open_source(name, seconds=seconds, rate_hz=rate) for name in drives]
     bar = Progress(console=Console(stderr=True), transient=True, disable=as_json and not sys.stderr.isatty())
     with bar:
@@ -96,6 +103,7 @@ def evaluate(
             duration_s=duration,
             reset_every_frame=reset_every_frame,
             disturbance=disturbance,
+            watch=extremes,
             progress=lambda drive, done: bar.update(tasks[id(drive)], completed=done),
         )
     settings = {
@@ -108,12 +116,25 @@ def evaluate(
         "reset_every_frame": reset_every_frame,
         **disturbance.values(),
     }
+    if writer is not None and extremes is not None:
+        page = writer.write(result, settings, extremes)
+        print(f"report: {page}", file=sys.stderr)
     report = {**result.report(), "settings": settings}
     if as_json:
         print(json.dumps(report))
     else:
         _print(report)
     _exit_with(result)
+
+
+def _report_writer(directory: Path | None) -> tuple[ReportWriter | None, Extremes | None]:
+    """What writes the report, and what watches for its pictures; made before the work begins, to fail early."""
+    if directory is None:
+        return None, None
+    from ..replay.evaluation_report import ReportWriter
+    from ..replay.extremes import Extremes
+
+    return ReportWriter(directory), Extremes()
 
 
 def _exit_with(result: Evaluation) -> None:
@@ -132,18 +153,18 @@ def _print(report: dict[str, Any]) -> None:
     from ..replay.evaluate import flat
 
     headings = {
-        "iou_visible_20m": "visible, 20 m",
+        "iou_visible_20m": "20 m",
         "iou_visible": "visible",
         "iou_remembered": "remembered",
         "iou": "all",
-        "iou_best_visible": "best threshold",
-        "f1_tolerant": "F1, 1 cell",
+        "iou_best_visible": "best, at",
+        "f1_tolerant": "F1+-1",
     }
-    table = Table("class", *headings.values(), "calibration error", box=None, header_style="dim")
+    table = Table("class", *headings.values(), "ECE", box=None, header_style="dim")
     for name, figures in flat(report).items():
-        row = [_figure(figures[key]) for key in headings]
-        row[-2] += f" at {figures['threshold_best']:.2f}"
-        table.add_row(name, *row, _figure(report["calibration_error"][name]))
+        row = {key: _figure(figures[key]) for key in headings}
+        row["iou_best_visible"] += f" {figures['threshold_best']:.2f}"
+        table.add_row(name, *row.values(), _figure(report["calibration_error"][name]))
     console = Console()
     console.print(f"IoU at {report['threshold']}, {report['frames']} sets")
     console.print(table)

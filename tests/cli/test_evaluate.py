@@ -1,8 +1,9 @@
 import json
+import sys
 
 import pytest
 from octobev.cli import build
-from octobev.errors import BundleError, DriveError, InvalidArgument, RigError
+from octobev.errors import BundleError, DriveError, InvalidArgument, MissingDependency, RigError
 from octobev.replay.open import open_drive
 from octobev.replay.recorder import Recorder
 from octobev.runtime.engine import Runtime
@@ -103,6 +104,23 @@ def test_damaged_drive_is_said_to_be(drive, tmp_path):
     result = run(cut, "--json")
     assert result.exit_code == 3
     assert "cut.mcap ends at byte" in json.loads(result.stdout)["truncated"][0]
+
+
+def test_report_is_a_page_with_pictures(drive, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run(drive, "--report", tmp_path / "report", "--json")
+    assert f"report: {tmp_path}/report/index.html" in result.stderr
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == json.loads(result.stdout)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("data:image/svg+xml") == 4
+    assert page.count("data:image/jpeg;base64,/9j/") == 2  # within two seconds: one best, one worst
+
+
+def test_report_without_matplotlib_fails_before_the_work(drive, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(Runtime, "step", lambda *_: pytest.fail("worked in vain"))
+    result = run(drive, "--report", tmp_path)
+    assert isinstance(result.exception, MissingDependency)
 
 
 def test_warm_up_does_not_count(drive):
