@@ -111,6 +111,8 @@ def evaluate(
         "bundle_sha256": opened.sha256,
         "variant": variant_of(opened),
         "drives": [source.name for source in sources],
+        "seconds": seconds,
+        "rate_hz": rate,
         "warm_up": warm_up,
         "duration_s": duration,
         "reset_every_frame": reset_every_frame,

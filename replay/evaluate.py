@@ -19,7 +19,7 @@ from ..fusion.grid import BevGrid
 from ..fusion.rig import Rig
 from ..runtime.engine import Runtime
 from ..runtime.frames import FrameSet
-from ..runtime.predictions import BevTensor, Predictions
+from ..runtime.predictions import Predictions
 from .disturbance import Disturbance
 from .drive import Drive, DriveStep, GroundTruth
 from .matching import IntersectionCounts, PolylineCounts
@@ -28,9 +28,6 @@ from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_ba
 
 OCCUPANCY: Final = "occupancy"
 INTERSECTION: Final = "intersection"
-CORRIDOR_DIRECTION: Final = "corridor_direction"
-"""Name of the raw top-down output that gives directions: [2, nx, ny] or [1, 2, nx, ny], (cos 2t, sin 2t)."""
-
 POLYLINE_CLASSES: Final = ("lane_divider", "road_edge")
 
 
@@ -208,16 +205,22 @@ class _Comparison:
             result.occupancy = result.occupancy or ClassCounts()
             probability = np.where(occupancy.observed, occupancy.probability, np.float32(0))
             ious[OCCUPANCY] = result.occupancy.add(probability, truth.layers[OCCUPANCY], masks)
-        direction = predictions.bev.get(CORRIDOR_DIRECTION)
-        if isinstance(direction, BevTensor) and "direction_rad" in truth.layers:
-            self._check_grid(direction.grid, truth)
-            doubled = direction.values.reshape(direction.values.shape[-3:])
-            result.corridor_direction.add(doubled, truth.layers["direction_rad"], masks.visible)
+        if (direction := _corridor_direction(predictions)) is not None and "direction_rad" in truth.layers:
+            result.corridor_direction.add(direction, truth.layers["direction_rad"], masks.visible)
         return {name: iou for name, iou in ious.items() if np.isfinite(iou)}
 
     def _check_grid(self, grid: BevGrid, truth: GroundTruth) -> None:
         if grid != truth.grid:
             raise DriveError(f"{self._drive.name}: " + expected("grid of the truth", f"{grid}", truth.grid))
+
+
+def _corridor_direction(predictions: Predictions) -> NDArray[np.float32] | None:
+    """Direction of the corridor from the first output that has one, float32 [nx, ny], NaN where not observed."""
+    for output in predictions.bev.values():
+        direction_rad = getattr(output, "direction_rad", None)
+        if direction_rad is not None:
+            return np.where(output.arrays()["observed"], direction_rad, np.float32(np.nan))
+    return None
 
 
 def flat(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,14 @@
 """Things matched one to one between prediction and truth: intersections by their centres, polylines by their distance.
 
 Polylines follow the average precision that HDMapNet (Li et al. 2022) and MapTR (Liao et al. 2023) report: Chamfer
-distance under a threshold, predictions taken in the order of their scores.
+distance under a threshold, predictions taken in the order of their confidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ LEAST_AREA_M2: Final = 4.0
 CHAMFER_THRESHOLDS_M: Final = (0.5, 1.0, 1.5)
 
 _SPACING_M: Final = 0.5
-_SCORE_BINS: Final = 200
+_CONFIDENCE_BINS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,31 +104,35 @@ class IntersectionCounts:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoredPolyline:
-    """A predicted polyline: float64 [n, 2], metres in the ego frame, and how sure it is, 0..1."""
+class PredictedPolyline(Protocol):
+    """What average precision asks of a predicted polyline."""
 
-    points_xy: NDArray[np.float64]
-    score: float
+    @property
+    def points_xy(self) -> NDArray[np.float64]:
+        """Float64 [n, 2], metres in the ego frame."""
+
+    @property
+    def confidence(self) -> float:
+        """How sure it is, 0..1."""
 
 
 class PolylineCounts:
     """Average precision of the polylines of one class at several Chamfer distances."""
 
     def __init__(self) -> None:
-        self._hits = np.zeros((len(CHAMFER_THRESHOLDS_M), 2, _SCORE_BINS), dtype=np.int64)
+        self._hits = np.zeros((len(CHAMFER_THRESHOLDS_M), 2, _CONFIDENCE_BINS), dtype=np.int64)
         self._true = 0
 
-    def add(self, predicted: Iterable[ScoredPolyline], truth: Sequence[NDArray[np.float64]]) -> None:
-        """Count one set: predictions in the order of their scores, each against the nearest true polyline.
+    def add(self, predicted: Iterable[PredictedPolyline], truth: Sequence[NDArray[np.float64]]) -> None:
+        """Count one set: predictions in the order of their confidence, each against the nearest true polyline.
 
         It is right when that is near enough and not taken by a surer one.
         """
         self._true += len(truth)
         taken = np.zeros((len(CHAMFER_THRESHOLDS_M), len(truth)), dtype=np.bool_)
-        for line in sorted(predicted, key=lambda line: -line.score):
-            level = min(int(line.score * _SCORE_BINS), _SCORE_BINS - 1)
-            distances = [chamfer_distance_m(line.points_xy, other) for other in truth]
+        for line in sorted(predicted, key=lambda line: -line.confidence):
+            level = min(int(line.confidence * _CONFIDENCE_BINS), _CONFIDENCE_BINS - 1)
+            distances = [_distance_if_near(line.points_xy, other) for other in truth]
             nearest = int(np.argmin(distances)) if distances else -1
             for row, threshold_m in enumerate(CHAMFER_THRESHOLDS_M):
                 right = nearest >= 0 and distances[nearest] <= threshold_m and not taken[row, nearest]
@@ -152,7 +156,7 @@ def average_precision(hits: NDArray[np.int64], true: int) -> float | None:
 
     Parameters
     ----------
-    hits : int64 [wrong or right, scores in rising order], predictions
+    hits : int64 [wrong or right, confidence in rising order], predictions
     true : how many there are to be found
     """
     if not true:
@@ -169,6 +173,12 @@ def chamfer_distance_m(a_xy: NDArray[np.float64], b_xy: NDArray[np.float64]) -> 
     Points stand every half metre along a line, its ends included; distances are to the nearest place on the other line.
     """
     return (_mean_distance(_spaced(a_xy), b_xy) + _mean_distance(_spaced(b_xy), a_xy)) / 2
+
+
+def _distance_if_near(a_xy: NDArray[np.float64], b_xy: NDArray[np.float64]) -> float:
+    """Chamfer distance, or infinity where the lines' boxes alone are farther apart than any threshold."""
+    gap = np.maximum(a_xy.min(axis=0) - b_xy.max(axis=0), b_xy.min(axis=0) - a_xy.max(axis=0))
+    return np.inf if gap.max() > CHAMFER_THRESHOLDS_M[-1] else chamfer_distance_m(a_xy, b_xy)
 
 
 def _mean_distance(points_xy: NDArray[np.float64], line_xy: NDArray[np.float64]) -> float:

@@ -162,18 +162,20 @@ class DirectionErrors:
     def __init__(self) -> None:
         self._counts = np.zeros(_DIRECTION_BINS, dtype=np.int64)
 
-    def add(self, doubled: NDArray[np.float32], truth_rad: NDArray[np.float32], visible: NDArray[np.bool_]) -> None:
+    def add(
+        self, direction_rad: NDArray[np.float32], truth_rad: NDArray[np.float32], visible: NDArray[np.bool_]
+    ) -> None:
         """Count one set, in visible cells that have a direction.
 
         Parameters
         ----------
-        doubled : float32 [2, nx, ny], (cos 2t, sin 2t) of any length; (0, 0) says nothing and counts as 90 degrees
+        direction_rad : float32 [nx, ny], NaN where nothing is said: counts as an error of 90 degrees
         truth_rad : float32 [nx, ny], NaN where there is no direction
         """
-        if doubled.shape != (2, *truth_rad.shape):
-            raise InvalidArgument(expected("shape of the directions", str((2, *truth_rad.shape)), doubled.shape))
+        if direction_rad.shape != truth_rad.shape:
+            raise InvalidArgument(expected("shape of the directions", str(truth_rad.shape), direction_rad.shape))
         where = visible & np.isfinite(truth_rad)
-        error_deg = direction_error_deg(doubled[:, where], truth_rad[where])
+        error_deg = direction_error_deg(direction_rad[where], truth_rad[where])
         level = np.minimum((error_deg / _DIRECTION_STEP_DEG).astype(np.int64), _DIRECTION_BINS - 1)
         self._counts += np.bincount(level, minlength=_DIRECTION_BINS)
 
@@ -186,19 +188,11 @@ class DirectionErrors:
         return rounded((index + 0.5) * _DIRECTION_STEP_DEG)
 
 
-def direction_error_deg(doubled: NDArray[np.float32], truth_rad: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Angle between two directions without sign, 0 to 90 degrees.
-
-    Parameters
-    ----------
-    doubled : float32 [2, n], (cos 2t, sin 2t) of any length; 90 degrees where it is (0, 0) or not finite
-    truth_rad : float32 [n]
-    """
-    cos, sin = doubled.astype(np.float64)
-    turn = np.arctan2(sin, cos) - 2 * truth_rad.astype(np.float64)
-    error = np.degrees(np.abs((turn + np.pi) % (2 * np.pi) - np.pi)) / 2
-    known = np.isfinite(turn) & ((cos != 0) | (sin != 0))
-    return np.where(known, error, 90.0)
+def direction_error_deg(direction_rad: NDArray[np.float32], truth_rad: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Angle between two directions without sign, 0 to 90 degrees; 90 where nothing is said (NaN). float32 [n] each."""
+    turn = direction_rad.astype(np.float64) - truth_rad
+    error = np.degrees(np.abs((turn + np.pi / 2) % np.pi - np.pi / 2))
+    return np.where(np.isfinite(turn), error, 90.0)
 
 
 def range_bands(grid: BevGrid) -> NDArray[np.int64]:

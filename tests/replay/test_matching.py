@@ -1,4 +1,5 @@
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,7 +7,6 @@ from octobev.fusion.grid import BevGrid
 from octobev.replay.matching import (
     IntersectionCounts,
     PolylineCounts,
-    ScoredPolyline,
     average_precision,
     chamfer_distance_m,
     find_patches,
@@ -79,6 +79,11 @@ def test_precision_and_recall_are_pooled():
     assert IntersectionCounts().report() == {"precision": None, "recall": None}
 
 
+class Predicted(NamedTuple):
+    points_xy: np.ndarray
+    confidence: float
+
+
 LINE = np.array([[0.0, 0.0], [10.0, 0.0]])
 
 
@@ -130,7 +135,7 @@ def ap(predicted, truth):
 
 def test_average_precision_by_threshold():
     """0.7 m off: wrong at 0.5, right at 1.0 and 1.5."""
-    assert ap([ScoredPolyline(aside(0.7), 0.9)], [LINE]) == {
+    assert ap([Predicted(aside(0.7), 0.9)], [LINE]) == {
         "0.5": 0.0,
         "1.0": 1.0,
         "1.5": 1.0,
@@ -140,17 +145,17 @@ def test_average_precision_by_threshold():
 
 def test_the_second_on_the_same_line_is_wrong():
     """The surer one takes the line, the other finds nothing: one of two lines is found, at full precision."""
-    near, exact = ScoredPolyline(aside(0.3), 0.9), ScoredPolyline(LINE, 0.6)
+    near, exact = Predicted(aside(0.3), 0.9), Predicted(LINE, 0.6)
     assert ap([exact, near], [LINE, aside(20)])["0.5"] == 0.5
     assert ap([exact, near], [LINE])["0.5"] == 1.0
 
 
 def test_wrong_before_right_costs_precision():
-    assert ap([ScoredPolyline(aside(9), 0.9), ScoredPolyline(LINE, 0.5)], [LINE])["1.0"] == 0.5
+    assert ap([Predicted(aside(9), 0.9), Predicted(LINE, 0.5)], [LINE])["1.0"] == 0.5
 
 
 def test_no_true_polyline_has_no_figure():
-    assert ap([ScoredPolyline(LINE, 0.5)], []) == {"0.5": None, "1.0": None, "1.5": None, "mean": None}
+    assert ap([Predicted(LINE, 0.5)], []) == {"0.5": None, "1.0": None, "1.5": None, "mean": None}
     assert ap([], [LINE])["1.0"] == 0.0
 
 
