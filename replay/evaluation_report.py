@@ -163,7 +163,7 @@ def render_page(evaluation: Evaluation, report: Mapping[str, Any], extremes: Ext
     return _PAGE.substitute(
         {name: plots.css(colour) for name, colour in colours.items()},
         title=escape(f"Evaluation of {settings['bundle']}"),
-        subtitle=escape(f"{report['frames']} sets of {len(settings['drives'])} drives: {drives}"),
+        subtitle=escape(f"{report['frames']} sets of {drives}"),
         tags="".join(f'<li class="{kind}">{escape(text)}</li>' for kind, text in _tags(report)),
         body="\n".join(parts),
         footer=f"{_NOTES}<br>Bundle {escape(settings['bundle_sha256'])}. All figures: {FIGURES_NAME}.",

@@ -111,7 +111,7 @@ def test_figures_of_the_table(tmp_path, evaluation):
     assert report["settings"]["drives"] == ["one", "two"]
     assert f"{report['road_layout']['drivable']['iou_visible']:.3f}" in text
     assert f"{report['calibration_error']['occupancy']:.3f}" in text
-    assert "12 sets of 2 drives: one, two" in text
+    assert "12 sets of one, two" in text
     assert "state reset" not in text
 
 
@@ -141,7 +141,7 @@ def test_names_are_escaped(tmp_path, evaluation):
 
 
 def test_an_evaluation_of_nothing_has_a_page(tmp_path):
-    assert "0 sets of 2 drives" in written(tmp_path, Evaluation(interrupted=True)).text
+    assert "0 sets of one, two" in written(tmp_path, Evaluation(interrupted=True)).text
 
 
 def test_without_matplotlib(tmp_path, monkeypatch):
