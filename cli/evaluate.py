@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..replay.drive import Drive
     from ..replay.evaluate import Evaluation
     from ..replay.evaluation_report import ReportWriter
     from ..replay.extremes import Extremes
@@ -83,7 +86,7 @@ def evaluate(
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
     from ..runtime.variants import check_variant, variant_of
-    from .source import open_source
+    from .source import is_synthetic, open_source
 
     disturbance = Disturbance(
         tuple(without_camera or ()), perturb_pitch_deg, perturb_mounting_deg, odometry_noise, odometry_noise_deg, seed
@@ -92,25 +95,37 @@ def evaluate(
     if variant is not None:
         check_variant(opened, variant.value)
     writer, extremes = _report_writer(report_to)
-    sources = [open_source(name, seconds=seconds, rate_hz=rate) for name in drives]
+    for name in drives:
+        if not is_synthetic(name):
+            open_source(name)  # a file that cannot be read is found before the work begins
+    names: list[str] = []
     bar = Progress(console=Console(stderr=True), transient=True, disable=as_json and not sys.stderr.isatty())
     with bar:
-        tasks = {id(source): bar.add_task(source.name, total=source.length_hint) for source in sources}
+        task = bar.add_task("")
+
+        def sources() -> Iterator[Drive]:
+            """One drive at a time: a synthetic town takes hundreds of megabytes."""
+            for name in drives:
+                source = open_source(name, seconds=seconds, rate_hz=rate)
+                names.append(source.name)
+                bar.reset(task, description=source.name, total=source.length_hint)
+                yield source
+
         result = evaluation.evaluate(
-            sources,
+            sources(),
             lambda rig: Runtime(opened, rig, threads=threads),
             warm_up=warm_up,
             duration_s=duration,
             reset_every_frame=reset_every_frame,
             disturbance=disturbance,
             watch=extremes,
-            progress=lambda drive, done: bar.update(tasks[id(drive)], completed=done),
+            progress=lambda drive, done: bar.update(task, completed=done),
         )
     settings = {
         "bundle": opened.manifest.name,
         "bundle_sha256": opened.sha256,
         "variant": variant_of(opened),
-        "drives": [source.name for source in sources],
+        "drives": names,
         "seconds": seconds,
         "rate_hz": rate,
         "warm_up": warm_up,

@@ -18,9 +18,14 @@ DEMO_RATE_HZ: Final = 10.0
 DEMO_SIZE: Final = (640, 480)
 
 
+def is_synthetic(name: str) -> bool:
+    """Whether a drive is made on the spot and not read."""
+    return name == DEMO or name.startswith(SYNTHETIC_PREFIX)
+
+
 def open_source(name: str, *, seconds: float = 20.0, rate_hz: float = 10.0) -> Drive:
     """Open a drive: a path, `demo`, or `synth:SEED` for a synthetic drive of `seconds` at `rate_hz`."""
-    if name != DEMO and not name.startswith(SYNTHETIC_PREFIX):
+    if not is_synthetic(name):
         from ..replay.open import open_drive
 
         return open_drive(name)
