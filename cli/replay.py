@@ -47,6 +47,9 @@ def replay(
     record: Annotated[
         Path | None, typer.Option(metavar="OUT.mcap", help="Record predictions (Foxglove schemas, MCAP).")
     ] = None,
+    record_frames: Annotated[
+        bool, typer.Option("--record-frames", help="Record the frames, the calibration and the truth too.")
+    ] = False,
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture of every set, and a moving one of them all.")
     ] = None,
@@ -67,11 +70,15 @@ def replay(
     from ..replay.player import play, summary_json
     from .source import open_source
 
+    if record_frames and record is None:
+        raise typer.BadParameter("needs --record OUT.mcap", param_hint="--record-frames")
     source = open_source(drive)
     used_rig = _used_rig(source, rig, cameras)
     with ExitStack() as stack:
         runtime = stack.enter_context(_runtime(bundle, used_rig, outputs, threads))
-        sinks = _sinks(stack, runtime, source.name, publish, record, pictures, force)
+        sinks = _sinks(stack, runtime, source.name, publish, pictures)
+        if record is not None:
+            sinks["record"] = _recorder(stack, runtime, record, force, record_frames)
         sinks["progress"] = stack.enter_context(_Progress(source, duration, quiet=as_json and not sys.stderr.isatty()))
         summary = play(source, runtime, sinks=sinks, start_s=start, duration_s=duration, rate=rate)
     summary.stages_ms.pop("progress", None)
@@ -148,9 +155,7 @@ def _sinks(
     runtime: Runtime,
     title: str,
     publish: str | None,
-    record: Path | None,
     pictures: Path | None,
-    force: bool,
 ) -> dict[str, Sink]:
     sinks: dict[str, Sink] = {}
     if publish is not None:
@@ -159,17 +164,30 @@ def _sinks(
         publisher = stack.enter_context(Publisher(publish))
         publisher.set_rig(runtime.rig, runtime.provenance.rig_sha256)
         sinks["publish"] = lambda step, predictions: publisher.publish(predictions)
-    if record is not None:
-        from ..replay.recorder import Recorder
-
-        recorder = stack.enter_context(Recorder(record, runtime.rig, overwrite=force))
-        sinks["record"] = lambda step, predictions: recorder.write(predictions, step.frame_set)
     if pictures is not None:
         from ..replay.pictures import PictureWriter
 
         writer = stack.enter_context(PictureWriter(pictures, runtime.rig, title=title))
         sinks["pictures"] = lambda step, predictions: writer.add(step.frame_set, predictions, step.truth)
     return sinks
+
+
+def _recorder(stack: ExitStack, runtime: Runtime, path: Path, force: bool, with_frames: bool) -> Sink:
+    from ..replay.recorder import Recorder
+    from ..runtime.frames import FrameSet
+
+    recorder = stack.enter_context(Recorder(path, runtime.rig, overwrite=force, segmentation=with_frames))
+
+    def record(step: DriveStep, predictions: Predictions) -> None:
+        frame_set = step.frame_set
+        if with_frames:
+            own = tuple(frame for frame in frame_set.frames if frame.camera in runtime.rig)
+            recorder.write_frames(FrameSet(frame_set.timestamp_ns, own, frame_set.world_from_ego))
+            if step.truth is not None:
+                recorder.write_truth(step.truth)
+        recorder.write(predictions, frame_set)
+
+    return record
 
 
 def _provenance(runtime: Runtime) -> dict[str, Any]:

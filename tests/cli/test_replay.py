@@ -76,6 +76,13 @@ def test_recording_is_not_overwritten_unless_forced(drive, tmp_path):
     assert existing.stat().st_size > 1000
 
 
+def test_recording_with_frames_is_a_drive_that_gives_the_same_predictions(drive, tmp_path):
+    report = summary(drive, "--record", tmp_path / "whole.mcap", "--record-frames", "--cameras", "rear,front_main")
+    again = summary(tmp_path / "whole.mcap", "--cameras", "rear,front_main")
+    assert again["digest"] == report["digest"]
+    assert next(open_drive(tmp_path / "whole.mcap").steps()).truth is not None
+
+
 def test_pictures_of_every_set(drive, tmp_path):
     summary(drive, "--pictures", tmp_path / "out", "--duration", "0.2")
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
@@ -143,3 +150,4 @@ def test_truncated_drive_is_replayed_as_far_as_it_goes_with_exit_code_3(drive, t
 def test_wrong_usage_is_exit_code_2():
     assert run().exit_code == 2
     assert run("demo", "--threads", "0").exit_code == 2
+    assert run("demo", "--record-frames").exit_code == 2
