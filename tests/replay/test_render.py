@@ -7,7 +7,7 @@ from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera
 from octobev.replay.markings import MarkingStyle, make_markings
 from octobev.replay.render import CLASSES, OBSTACLE, Renderer, View
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 from octobev.replay.world import START_NS, World
 
 SIZE = (640, 480)

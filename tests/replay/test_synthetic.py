@@ -4,12 +4,8 @@ import cv2
 import numpy as np
 import pytest
 from octobev.errors import InvalidArgument
-from octobev.fusion.lens import Intrinsics, LensModel
-from octobev.fusion.pose import Pose
-from octobev.fusion.rig import Camera
 from octobev.replay.drive import TRUTH_LAYERS, DriveStep
-from octobev.replay.render import View
-from octobev.replay.synthetic import SyntheticDrive, optical_mounting, reference_rig, visible_from
+from octobev.replay.synthetic import SyntheticDrive, reference_rig
 from octobev.replay.world import START_NS
 from octobev.runtime.frames import PixelFormat
 
@@ -24,45 +20,6 @@ def drive() -> SyntheticDrive:
 @pytest.fixture(scope="module")
 def steps(drive: SyntheticDrive) -> list[DriveStep]:
     return list(drive.steps())
-
-
-def test_the_reference_rig_has_eight_cameras_with_the_fields_of_view_of_a_car() -> None:
-    rig = reference_rig()
-    assert rig.names == (
-        "front_main",
-        "front_wide",
-        "front_narrow",
-        "left_pillar",
-        "right_pillar",
-        "left_repeater",
-        "right_repeater",
-        "rear",
-    )
-    fields = {camera.name: camera.intrinsics.fov_deg[0] for camera in rig}
-    assert fields["front_main"] == pytest.approx(50)
-    assert fields["front_wide"] == pytest.approx(120, abs=0.01)
-    assert fields["front_narrow"] == pytest.approx(35)
-    assert rig["front_wide"].intrinsics.model is LensModel.KANNALA_BRANDT
-    assert {(camera.intrinsics.width, camera.intrinsics.height) for camera in rig} == {(1280, 960)}
-
-
-@pytest.mark.parametrize(
-    ("name", "ahead", "left"),
-    [("front_main", 1, 0), ("left_pillar", 1, 1), ("right_pillar", 1, -1), ("left_repeater", -1, 1), ("rear", -1, 0)],
-)
-def test_cameras_look_where_their_names_say(name: str, ahead: int, left: int) -> None:
-    axis = reference_rig()[name].ego_from_camera.rotation[:, 2]
-    assert np.sign(axis[0]) == ahead
-    assert np.sign(np.round(axis[1], 6)) == left
-    assert axis[2] < 0  # a little downwards
-
-
-def test_a_mounting_without_turns_is_the_optical_frame() -> None:
-    pose = optical_mounting(1.0, 2.0, 3.0, 0.0, 0.0)
-    assert pose.rotation @ [0, 0, 1] == pytest.approx([1, 0, 0])
-    assert pose.rotation @ [1, 0, 0] == pytest.approx([0, -1, 0])
-    assert pose.rotation @ [0, 1, 0] == pytest.approx([0, 0, -1])
-    assert pose.translation_m == pytest.approx([1, 2, 3])
 
 
 def test_every_step_has_all_cameras_and_all_layers(drive: SyntheticDrive, steps: list[DriveStep]) -> None:
@@ -146,39 +103,6 @@ def test_mounting_errors_are_in_the_pictures_but_not_in_the_rig() -> None:
 def test_some_cells_are_visible_and_some_hidden(steps: list[DriveStep]) -> None:
     for step in steps:
         assert 0.3 < step.truth.layers["visible"].mean() < 0.98
-
-
-def test_a_cell_behind_a_wall_is_hidden_and_one_before_it_is_not() -> None:
-    lens = Intrinsics(100, 100, 50.0, 50.0, 49.5, 49.5)
-    camera = Camera("front", lens, optical_mounting(0, 0, 1.0, 0, 0))
-    points = np.array([[[4.0, 0.0, 0.0], [12.0, 0.0, 0.0], [8.1, 0.0, 0.0], [-3.0, 0.0, 0.0]]])
-    things = np.array([[0, 0, 7, 0]], np.int32)
-    # the foot of a wall eight metres ahead is in row 49.5 + 50 / 8 = 55.75
-    seen, depth = np.zeros((100, 100), np.int32), np.full((100, 100), 4.0, np.float32)
-    seen[:57], depth[:57] = 7, 8.0
-    view = View(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8), depth, seen)
-    visible = visible_from(camera, Pose.identity(), view, points, things)
-    assert visible.tolist() == [[True, False, True, False]]
-
-
-def test_the_far_end_of_a_long_thing_is_not_visible() -> None:
-    camera = Camera("front", Intrinsics(100, 100, 50.0, 50.0, 49.5, 49.5), optical_mounting(0, 0, 1.0, 0, 0))
-    seen, depth = np.full((100, 100), 7, np.int32), np.full((100, 100), 8.0, np.float32)
-    view = View(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8), depth, seen)
-    points, things = np.array([[[9.0, 0.0, 0.0], [14.0, 0.0, 0.0]]]), np.array([[7, 7]], np.int32)
-    assert visible_from(camera, Pose.identity(), view, points, things).tolist() == [[True, False]]
-
-
-def test_visibility_needs_labels() -> None:
-    camera = reference_rig().cameras[0]
-    with pytest.raises(InvalidArgument, match="view must be labelled, got one without labels"):
-        visible_from(
-            camera,
-            Pose.identity(),
-            View(np.zeros((2, 2, 3), np.uint8)),
-            np.zeros((1, 1, 3)),
-            np.zeros((1, 1), np.int32),
-        )
 
 
 @pytest.mark.parametrize(
