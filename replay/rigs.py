@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 
 from ..errors import RigError, expected
@@ -109,6 +110,25 @@ def find_rig(name_or_path: str | Path) -> Rig:
     if path.suffix != ".toml" and not path.is_file():
         raise RigError(expected("rig", f"{', '.join(RIGS)} or a rig.toml", repr(str(name_or_path))))
     return read_rig(path)
+
+
+def displaced(rig: Rig, turn_deg: float, shift_m: float, random: np.random.Generator) -> Rig:
+    """The rig with every camera turned about its three axes and shifted along them at random.
+
+    Parameters
+    ----------
+    turn_deg, shift_m : standard deviations for each axis
+    """
+    cameras = []
+    for camera in rig:
+        # both are drawn in any case: shifts do not depend on whether there are turns
+        turn, shift = np.radians(turn_deg) * random.standard_normal(3), shift_m * random.standard_normal(3)
+        matrix = np.eye(4)
+        matrix[:3, :3] = cv2.Rodrigues(turn)[0]
+        matrix[:3, 3] = shift
+        mounting = camera.ego_from_camera @ Pose(matrix) if turn_deg > 0 or shift_m > 0 else camera.ego_from_camera
+        cameras.append(Camera(camera.name, camera.intrinsics, mounting))
+    return Rig(tuple(cameras), rig.name)
 
 
 def _pinhole(fov_deg: float, width: int = 1280, height: int = 960, low_px: float = 0.0) -> Intrinsics:

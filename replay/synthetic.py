@@ -16,7 +16,7 @@ from ..fusion.rig import Camera, Rig
 from ..runtime.frames import Frame, FrameSet, PixelFormat
 from .drive import Drive, DriveStep, GroundTruth, Losses
 from .render import Renderer, View
-from .rigs import reference_rig
+from .rigs import displaced, reference_rig
 from .sight import visible_from
 from .world import START_NS, World
 
@@ -41,7 +41,12 @@ class SyntheticDrive(Drive):
     grid : where ground truth is given
     stagger_ns : time from one camera's firing to the next one's, in the rig's order
     mount_jitter_deg : standard deviation of random turns of every camera's true mounting about its three axes, degrees;
-        `rig` keeps the nominal mountings, as a calibration with such errors would; `true_cameras` has the true ones
+        `rig` does not know them, as a calibration with such errors would not; `true_cameras` has the true mountings
+    mounting_spread_deg, mounting_spread_m : standard deviations of random turns about, and shifts along, the three axes
+        of every camera: another car of the same series. `rig` knows them
+    body_tilt : how far the body, with the cameras, pitches and rolls on its springs: 0 not at all, 1 as an ordinary
+        car. The pose of each frame has that tilt, as odometry would give it. The set's pose stays level on the ground,
+        and so does the ground truth
     """
 
     def __init__(
@@ -56,6 +61,9 @@ class SyntheticDrive(Drive):
         grid: BevGrid = DEFAULT_GRID,
         stagger_ns: int = 4_000_000,
         mount_jitter_deg: float = 0.0,
+        mounting_spread_deg: float = 0.0,
+        mounting_spread_m: float = 0.0,
+        body_tilt: float = 0.0,
     ) -> None:
         _check("seed", seed >= 0, "not negative", seed)
         _check("seconds", 0 < seconds <= 3600, "more than 0 and at most 3600", seconds)
@@ -63,8 +71,17 @@ class SyntheticDrive(Drive):
         _check("encode", encode in ("jpeg", None), "'jpeg' or None", encode)
         _check("jpeg_quality", 1 <= jpeg_quality <= 100, "from 1 to 100", jpeg_quality)
         _check("stagger_ns", stagger_ns >= 0, "not negative", stagger_ns)
+        for what, value in (
+            ("mount_jitter_deg", mount_jitter_deg),
+            ("mounting_spread_deg", mounting_spread_deg),
+            ("mounting_spread_m", mounting_spread_m),
+            ("body_tilt", body_tilt),
+        ):
+            _check(what, 0 <= value < np.inf, "not negative", value)
         self.name = f"synthetic-{seed}"
-        self.rig = _resized(rig if rig is not None else reference_rig(), size)
+        nominal = _resized(rig if rig is not None else reference_rig(), size)
+        random = np.random.default_rng([seed, 78])
+        self.rig = displaced(nominal, mounting_spread_deg, mounting_spread_m, random)
         self.losses = Losses()
         self.seed = seed
         self._rate_hz = rate_hz
@@ -74,7 +91,8 @@ class SyntheticDrive(Drive):
         self._grid = grid
         self._stagger_ns = stagger_ns
         self._seconds = seconds
-        self.true_cameras = _jittered(self.rig, mount_jitter_deg, seed)
+        self._body_tilt = body_tilt
+        self.true_cameras = displaced(self.rig, mount_jitter_deg, 0.0, np.random.default_rng([seed, 77])).cameras
         self._world: World | None = None
         self._renderer: Renderer | None = None
 
@@ -91,8 +109,16 @@ class SyntheticDrive(Drive):
         return self._world
 
     def world_from_ego(self, timestamp_ns: int) -> Pose:
-        """Where the ego is at a time."""
+        """Where the ego is at a time, level on the ground: the pose of a set of that time."""
         return self.world.ego_pose(timestamp_ns)
+
+    def world_from_body(self, timestamp_ns: int) -> Pose:
+        """Where the ego's body is at a time, with its tilt: the pose of a frame of that time."""
+        return (
+            self.world.body_pose(timestamp_ns, self._body_tilt)
+            if self._body_tilt
+            else self.world_from_ego(timestamp_ns)
+        )
 
     def steps(self, *, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[DriveStep]:
         """Iterate over the steps, see :meth:`Drive.steps`."""
@@ -119,7 +145,7 @@ class SyntheticDrive(Drive):
         frames, views = [], {}
         for index, camera in enumerate(self.true_cameras):
             timestamp_ns = first_ns + self._stagger_ns * index
-            pose = self.world_from_ego(timestamp_ns)
+            pose = self.world_from_body(timestamp_ns)
             view = self._renderer.render(camera, pose, timestamp_ns, labels=labels, sight=True)
             views[camera.name] = view
             data, pixel_format = self._encoded(view.image)
@@ -144,10 +170,9 @@ class SyntheticDrive(Drive):
         points = pose.apply(np.concatenate((centres, heights[..., None]), axis=2))
         visible = np.zeros(self._grid.shape, np.bool_)
         for camera, frame in zip(self.true_cameras, frame_set.frames, strict=True):
-            fired_at = self.world_from_ego(frame.timestamp_ns)
             sight = views[camera.name].sight
-            if sight is not None:
-                visible |= visible_from(camera, fired_at, sight, points, things)
+            if sight is not None and frame.world_from_ego is not None:
+                visible |= visible_from(camera, frame.world_from_ego, sight, points, things)
         layers["visible"] = visible.astype(np.uint8)
         return GroundTruth(frame_set.timestamp_ns, self._grid, layers)
 
@@ -160,19 +185,6 @@ def _resized(rig: Rig, size: tuple[int, int] | None) -> Rig:
         Camera(c.name, c.intrinsics.resized(*wanted), c.ego_from_camera) for c, wanted in zip(rig, sizes, strict=True)
     ]
     return Rig(tuple(cameras), rig.name)
-
-
-def _jittered(rig: Rig, sigma_deg: float, seed: int) -> tuple[Camera, ...]:
-    if sigma_deg == 0:
-        return tuple(rig)
-    rng = np.random.default_rng([seed, 77])
-    cameras = []
-    for camera in rig:
-        vector, _ = cv2.Rodrigues(np.radians(rng.normal(0, sigma_deg, 3)))
-        turn = np.eye(4)
-        turn[:3, :3] = vector
-        cameras.append(Camera(camera.name, camera.intrinsics, camera.ego_from_camera @ Pose(turn)))
-    return tuple(cameras)
 
 
 def _check(what: str, right: bool, must_be: str, actual: object) -> None:

@@ -68,6 +68,12 @@ class Traffic:
         before, after = (np.interp(time_s + dt, self._times, self._distances[:, 0]) for dt in (-0.05, 0.05))
         return float((after - before) / 0.1)
 
+    def ego_motion(self) -> tuple[Array, Array]:
+        """Speed (m/s) and yaw rate (rad/s) of the ego, float64 [n] each, every :data:`STEP_S`."""
+        speed = np.gradient(self._distances[:, 0], STEP_S)
+        headings = np.array([self._poses(time_s)[0, 2] for time_s in self._times])
+        return speed, np.gradient(headings, STEP_S)
+
     def poses(self, time_s: float) -> Array:
         """(x, y, yaw) of all vehicles but the ego, float64 [n, 3]."""
         return self._poses(time_s)[1:]

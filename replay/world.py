@@ -25,6 +25,7 @@ from .ground import (
 from .markings import MarkingStyle, make_markings
 from .roads import make_network
 from .scenery import Bodies, ModelSet, furnish, shadow_outlines
+from .suspension import Suspension
 from .traffic import Traffic
 
 START_NS: Final = 1_700_000_000_000_000_000
@@ -55,11 +56,12 @@ class World:
     light : sun, sky and haze
     standing : houses, trees, parked cars and all else that does not move
     traffic : where moving cars and the ego are over time
+    suspension : how the ego's body tilts over time
     """
 
     def __init__(self, seed: int, seconds: float = 30.0) -> None:
         self.seed = seed
-        streams = [np.random.default_rng([seed, part]) for part in range(6)]
+        streams = [np.random.default_rng([seed, part]) for part in range(7)]
         self.network = make_network(streams[0], HALF_EXTENT_M)
         markings = make_markings(self.network, MarkingStyle.draw(streams[1]))
         self.light = make_daylight(streams[2])
@@ -72,6 +74,7 @@ class World:
         for footprint, thing in zip(self.standing.footprints, self.standing.things, strict=True):
             fill(self._occupied, [_at_least_a_cell(footprint.astype(np.float64))], int(thing), TRUTH_M)
         self.traffic = Traffic(streams[5], self.network, seconds)
+        self.suspension = Suspension(streams[6], *self.traffic.ego_motion())
         self._movers = ModelSet(self.traffic.models, first_thing=len(scenery.things) + 1)
 
     def moving_bodies(self, timestamp_ns: int) -> Bodies:
@@ -79,8 +82,13 @@ class World:
         return self._movers.place(self.traffic.poses((timestamp_ns - START_NS) * 1e-9), self.light)
 
     def ego_pose(self, timestamp_ns: int) -> Pose:
-        """`world_from_ego` at a time."""
+        """`world_from_ego` at a time; the ego frame stays level on the ground."""
         return Pose.planar(*self.traffic.ego((timestamp_ns - START_NS) * 1e-9))
+
+    def body_pose(self, timestamp_ns: int, tilt: float = 1.0) -> Pose:
+        """`world_from_body` at a time: the ego's pose with `tilt` times the pitch and roll of an ordinary car's body."""
+        time_s = (timestamp_ns - START_NS) * 1e-9
+        return self.ego_pose(timestamp_ns) @ self.suspension.ego_from_body(time_s, tilt)
 
     def truth(self, grid: BevGrid, world_from_ego: Pose, timestamp_ns: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
         """Ground truth on a grid around the ego, without visibility.

@@ -100,6 +100,58 @@ def test_mounting_errors_are_in_the_pictures_but_not_in_the_rig() -> None:
         assert np.array_equal(true.ego_from_camera.translation_m, nominal.ego_from_camera.translation_m)
 
 
+def test_known_mountings_differ_from_car_to_car_and_the_rig_says_how() -> None:
+    rig = reference_rig()
+    one, other = (SyntheticDrive(seed, 0.25, mounting_spread_deg=1.0, mounting_spread_m=0.05) for seed in (5, 6))
+    for nominal, first, second, true in zip(rig, one.rig, other.rig, one.true_cameras, strict=True):
+        assert np.array_equal(first.ego_from_camera.matrix, true.ego_from_camera.matrix)
+        shift = first.ego_from_camera.translation_m - nominal.ego_from_camera.translation_m
+        assert 0.0 < np.linalg.norm(shift) < 0.3
+        assert not np.allclose(first.ego_from_camera.matrix, second.ego_from_camera.matrix)
+    turns = [
+        np.degrees(
+            np.arccos(np.clip((np.trace(a.ego_from_camera.rotation.T @ b.ego_from_camera.rotation) - 1) / 2, -1, 1))
+        )
+        for a, b in zip(rig, one.rig, strict=True)
+    ]
+    assert 0.5 < np.mean(turns) < 4.0
+
+
+def agreement(drive: SyntheticDrive, start_s: float, name: str) -> float:
+    """Share of near ground cells whose pixel has the class that the truth says, by the poses that the step gives."""
+    step, views = next(iter(drive.labelled_steps(start_s=start_s)))
+    frame, camera, layers = step.frame_set.frame(name), drive.rig[name], step.truth.layers
+    centres = step.truth.grid.centres()
+    world = step.frame_set.world_from_ego.apply(np.concatenate((centres, np.zeros((*centres.shape[:2], 1))), axis=2))
+    pixels, valid = camera.intrinsics.project((frame.world_from_ego @ camera.ego_from_camera).inverse().apply(world))
+    near = np.linalg.norm(centres, axis=2) < 16
+    cells = valid & near & (layers["road_edge"] == 0) & (layers["occupancy"] == 0) & (layers["visible"] == 1)
+    column, row = np.floor(pixels[cells] + 0.5).astype(int).T
+    assert cells.sum() > 60
+    return float((np.isin(views[name].classes[row, column], (1, 2, 5)) == (layers["drivable"][cells] == 1)).mean())
+
+
+def test_views_of_displaced_cameras_agree_with_the_truth_by_their_calibration() -> None:
+    known = SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE, mounting_spread_deg=2.5, mounting_spread_m=0.1)
+    unknown = SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE, mount_jitter_deg=2.5)
+    names = ("front_wide", "left_pillar", "rear")
+    assert min(agreement(known, 0.75, name) for name in names) > 0.97
+    assert min(agreement(unknown, 0.75, name) for name in names) < 0.97
+
+
+def test_frames_carry_the_tilt_of_the_body_and_the_truth_stays_level() -> None:
+    # ten times an ordinary car's tilt, so that it shows
+    drive = SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE, body_tilt=10.0)
+    step = next(iter(drive.steps(start_s=0.75)))
+    assert step.frame_set.world_from_ego.rotation[2, :2].tolist() == [0.0, 0.0]
+    tilts = [np.degrees(np.arccos(frame.world_from_ego.rotation[2, 2])) for frame in step.frame_set.frames]
+    assert min(tilts) > 0.5
+    assert min(agreement(drive, 0.75, name) for name in ("front_wide", "left_pillar", "rear")) > 0.97
+    level = next(iter(SyntheticDrive(5, 1.0, rate_hz=4.0, size=SIZE).steps(start_s=0.75)))
+    for layer in ("drivable", "lane_divider", "occupancy"):
+        assert np.array_equal(step.truth.layers[layer], level.truth.layers[layer])
+
+
 def test_some_cells_are_visible_and_some_hidden(steps: list[DriveStep]) -> None:
     for step in steps:
         assert 0.3 < step.truth.layers["visible"].mean() < 0.98
@@ -114,6 +166,10 @@ def test_some_cells_are_visible_and_some_hidden(steps: list[DriveStep]) -> None:
         ({"size": (8, 8)}, "size must be from 16 to 8192 pixels"),
         ({"encode": "png"}, "encode must be 'jpeg' or None, got png"),
         ({"jpeg_quality": 0}, "jpeg_quality must be from 1 to 100, got 0"),
+        ({"mount_jitter_deg": -1}, "mount_jitter_deg must be not negative, got -1"),
+        ({"mounting_spread_deg": -1}, "mounting_spread_deg must be not negative, got -1"),
+        ({"mounting_spread_m": float("nan")}, "mounting_spread_m must be not negative, got nan"),
+        ({"body_tilt": float("inf")}, "body_tilt must be not negative, got inf"),
         ({"stagger_ns": -1}, "stagger_ns must be not negative, got -1"),
     ],
 )
