@@ -46,7 +46,8 @@ _CURB_M, _SIDEWALK_M = 0.25, 2.2
 class Ground:
     """Rasters of the ground.
 
-    atlas : uint8 [S, 1.5 S, 3] BGR; level k, with pixels of `LOOK_M * 2**k`, begins at column and row `corners[k]`
+    atlas : uint8 [S, 1.5 S, 3] BGR, in wet towns [S, 1.5 S, 4] with how much the ground mirrors the sky; level k, with
+        pixels of `LOOK_M * 2**k`, begins at column and row `corners[k]`
     corners : int64 [levels, 2]
     classes : uint8, image labels: 0 other, 1 drivable, 2 lane marking (lines between lanes and directions, the gaps of
         dashed ones filled; no other paint), 3 road edge, 5 crosswalk
@@ -132,6 +133,8 @@ def make_ground(
     paint = _paint_masks(markings, look.shape[0])
     _apply_paint(rng, look, *paint)
     _apply_light(rng, look, _shade(rng, network, shadows, light), light)
+    if light.wet > 0:
+        look = _wetted(rng, look, boundary, light.wet)
     atlas, corners = _atlas(look)
     classes = (layers & DRIVABLE).astype(np.uint8)
     paved = classes > 0
@@ -293,10 +296,25 @@ def _apply_light(rng: np.random.Generator, look: NDArray[np.uint8], shade: NDArr
     cv2.rectangle(look, (0, 0), (look.shape[1] - 1, look.shape[0] - 1), mean, 40)
 
 
+def _wetted(
+    rng: np.random.Generator, look: NDArray[np.uint8], boundary: NDArray[np.uint8], wet: float
+) -> NDArray[np.uint8]:
+    """Pavement darkened by rain; the fourth channel is how much it mirrors, most of all in puddles."""
+    film = noise_tile(rng, 512, ((6, 0.5), (40, 1.0), (90, 1.0)))
+    film = np.clip(0.45 + 0.3 * film, 0.1, 1.0) * np.float32(255 * wet)
+    paved = (boundary >= _level(-_CURB_M - _SIDEWALK_M)).astype(np.uint8)
+    gloss: NDArray[Any] = np.tile(film.astype(np.uint8), (boundary.shape[0] // 512, boundary.shape[1] // 512)) * paved
+    gloss = cv2.resize(gloss, (look.shape[1], look.shape[0]), interpolation=cv2.INTER_LINEAR)
+    darker = (np.float32(1) - np.float32(0.42 / 255) * np.arange(256, dtype=np.float32)) * 255
+    shade = cv2.LUT(gloss, np.clip(darker, 0, 255).astype(np.uint8))
+    channels = [cv2.multiply(channel, shade, scale=1 / 255) for channel in cv2.split(look)]
+    return np.asarray(cv2.merge([*channels, gloss]), np.uint8)
+
+
 def _atlas(look: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All levels of the look in one image, so that one remap serves every pixel of a view."""
     size = look.shape[0]
-    atlas = np.empty((size, size + size // 2, 3), np.uint8)
+    atlas = np.empty((size, size + size // 2, look.shape[2]), np.uint8)
     atlas[:, :size] = look
     corners: list[tuple[int, int]] = [(0, 0)]
     level: NDArray[Any] = look

@@ -58,14 +58,14 @@ class Renderer:
     Parameters
     ----------
     world : what to draw
-    effects : noise, exposure and vignetting of real cameras
+    effects : what real cameras add, see :class:`Exposure`
     rays : rays by lens, of another renderer (its `rays`), to be shared with it; None to begin with none
     """
 
     def __init__(self, world: World, *, effects: bool = True, rays: dict[Intrinsics, Rays] | None = None) -> None:
         self.world = world
         self._backdrop = Backdrop(world.ground, world.light)
-        self._exposure = Exposure(world.seed) if effects else None
+        self._exposure = Exposure(world.seed, world.light) if effects else None
         self.rays = rays if rays is not None else {}
 
     def render(
@@ -96,7 +96,7 @@ class Renderer:
         if rays.outside is not None:
             image[rays.outside] = 0
         if self._exposure is not None:
-            image = self._exposure.apply(image, camera, timestamp_ns)
+            image = self._exposure.apply(image, camera, timestamp_ns, *self.world.ego_motion(timestamp_ns))
         if front is None:
             return View(image)
         seen = Sight(front, faces, rays.pixels, distance)

@@ -26,7 +26,7 @@ from .markings import MarkingStyle, make_markings
 from .roads import make_network
 from .scenery import Bodies, ModelSet, furnish, shadow_outlines
 from .suspension import Suspension
-from .traffic import Traffic
+from .traffic import STEP_S, Traffic
 
 START_NS: Final = 1_700_000_000_000_000_000
 """When the town's clock starts, nanoseconds since the epoch."""
@@ -74,7 +74,8 @@ class World:
         for footprint, thing in zip(self.standing.footprints, self.standing.things, strict=True):
             fill(self._occupied, [_at_least_a_cell(footprint.astype(np.float64))], int(thing), TRUTH_M)
         self.traffic = Traffic(streams[5], self.network, seconds)
-        self.suspension = Suspension(streams[6], *self.traffic.ego_motion())
+        self._speed_mps, self._yaw_rate_rps = self.traffic.ego_motion()
+        self.suspension = Suspension(streams[6], self._speed_mps, self._yaw_rate_rps)
         self._movers = ModelSet(self.traffic.models, first_thing=len(scenery.things) + 1)
 
     def moving_bodies(self, timestamp_ns: int) -> Bodies:
@@ -85,8 +86,14 @@ class World:
         """`world_from_ego` at a time; the ego frame stays level on the ground."""
         return Pose.planar(*self.traffic.ego((timestamp_ns - START_NS) * 1e-9))
 
+    def ego_motion(self, timestamp_ns: int) -> tuple[float, float]:
+        """Speed (m/s) and yaw rate (rad/s) of the ego at a time."""
+        step = (timestamp_ns - START_NS) * 1e-9 / STEP_S
+        steps = np.arange(len(self._speed_mps))
+        return float(np.interp(step, steps, self._speed_mps)), float(np.interp(step, steps, self._yaw_rate_rps))
+
     def body_pose(self, timestamp_ns: int, tilt: float = 1.0) -> Pose:
-        """`world_from_body` at a time: the ego's pose with `tilt` times the pitch and roll of an ordinary car's body."""
+        """`world_from_body` at a time: the ego's pose, pitched and rolled `tilt` times as an ordinary car."""
         time_s = (timestamp_ns - START_NS) * 1e-9
         return self.ego_pose(timestamp_ns) @ self.suspension.ego_from_body(time_s, tilt)
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera
+from octobev.replay import world as world_module
+from octobev.replay.daylight import Daylight, make_daylight
 from octobev.replay.markings import MarkingStyle, make_markings
 from octobev.replay.render import CLASSES, OBSTACLE, Renderer, View
 from octobev.replay.rigs import reference_rig
@@ -159,6 +163,30 @@ def test_every_lens_model_is_drawn(renderer: Renderer, model: LensModel) -> None
     )
     assert view.image.std() > 10
     assert {CLASSES.index("drivable"), OBSTACLE} <= set(np.unique(view.classes).tolist())
+
+
+def wet_and_dry(monkeypatch: pytest.MonkeyPatch) -> tuple[View, View]:
+    views = []
+    for wet in (1.0, 0.0):
+
+        def of_that_weather(rng: np.random.Generator, wet: float = wet) -> Daylight:
+            return replace(make_daylight(rng), wet=wet)
+
+        monkeypatch.setattr(world_module, "make_daylight", of_that_weather)
+        town = World(3, 8.0)
+        views.append(view_of(Renderer(town, effects=False), "front_main")[2])
+    return views[0], views[1]
+
+
+def test_a_wet_street_is_dark_nearby_and_mirrors_the_sky_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    wet, dry = wet_and_dry(monkeypatch)
+    assert np.array_equal(wet.classes, dry.classes)
+    street = wet.classes == CLASSES.index("drivable")
+    near, far = street & (dry.depth < 7), street & (dry.depth > 25) & (dry.depth < 60)
+    assert near.sum() > 5000 < far.sum() * 50
+    ratio = [wet.image[part].mean() / dry.image[part].mean() for part in (near, far)]
+    assert ratio[0] < 0.97
+    assert ratio[1] > ratio[0] + 0.1
 
 
 def test_markings_of_a_town_follow_its_style(world: World) -> None:
