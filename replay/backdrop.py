@@ -81,7 +81,7 @@ class Backdrop:
     def __init__(self, ground: Ground, light: Daylight) -> None:
         self._ground = ground
         self._light = light
-        grain = noise_tile(np.random.default_rng(0), 512, ((0, 4.0), (0.8, 5.0), (3.0, 3.0)))
+        grain = noise_tile(np.random.default_rng(0), 512, ((0, 4.0), (0.8, 4.0), (3.0, 1.5)))
         self._grain = np.clip(128 * (1 + grain / 100), 0, 255).astype(np.uint8)
         level = np.arange(LEVELS)
         size = ground.atlas.shape[0] >> level

@@ -102,7 +102,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
     boundary_m: NDArray[Any] = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
-    boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 1.2)  # curbs without the steps of the raster
+    boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 2.4)  # curbs without the steps of the raster
     layers = drivable * np.uint8(DRIVABLE)
     layers |= (np.abs(boundary_m) < EDGE_HALF_M).astype(np.uint8) * np.uint8(EDGE)
     for bit, outlines in (
@@ -127,8 +127,9 @@ def make_ground(
 ) -> Ground:
     """Paint the town: surfaces, wear, markings, shadows (outlines on the ground), light."""
     layers, direction, boundary_m = layout
-    boundary = np.clip(128 + boundary_m * 32, 0, 255).astype(np.uint8)
+    boundary = np.clip(np.round(128 + boundary_m * 32), 0, 255).astype(np.uint8)
     look = _surfaces(rng, boundary)
+    _patch(rng, look, network)
     _cracks_and_covers(rng, look, network)
     paint = _paint_masks(markings, look.shape[0])
     _apply_paint(rng, look, *paint)
@@ -178,7 +179,7 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
         (_level(-_CURB_M), _tile(rng, stone * 1.12, ((0, 2), (4, 3)))),
         (_level(-0.03), _tile(rng, stone * 0.55, ((0, 3),))),
         (_level(0.06), _tile(rng, [grey * 1.25, grey * 1.26, grey * 1.27], ((0, 3), (4, 3)))),
-        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 6), (1.2, 4), (10, 2)))),
+        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 4), (1.2, 2.5), (10, 2)))),
     ]
     wide = boundary.shape[1] * 2
     look = np.empty((boundary.shape[0] * 2, wide, 3), np.uint8)
@@ -195,6 +196,32 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
 
 def _level(boundary_m: float) -> int:
     return round(128 + boundary_m * 32)
+
+
+def _patch(rng: np.random.Generator, look: NDArray[np.uint8], network: RoadNetwork) -> None:
+    """Repairs in the asphalt: newer and darker or older and paler, their seams closed with tar."""
+    for road in network.roads:
+        begin, end = road.span_m
+        width = road.profile.half_width_m - 0.3
+        for _ in range(rng.poisson(max(end - begin, 0) / 28)):
+            start, low = rng.uniform(begin, end), rng.uniform(-width, width - 0.6)
+            trench = rng.random() < 0.4  # across the street, for a pipe
+            length, breadth = (rng.uniform(0.5, 1.0), 2 * width) if trench else rng.uniform((1.0, 0.8), (9.0, 3.0))
+            if trench:
+                low = -width
+            outline = road.strip(start, min(start + length, end), low, min(low + breadth, width))
+            points = np.round(to_pixels(outline, LOOK_M) * 16).astype(np.int32)
+            corner = np.maximum(points.min(axis=0) // 16 - 2, 0)
+            window = look[corner[1] : points[:, 1].max() // 16 + 3, corner[0] : points[:, 0].max() // 16 + 3]
+            if len(points) < 4 or not window.size:
+                continue
+            repaired = np.clip(window * rng.uniform(0.66, 1.16), 0, 255).astype(np.uint8)
+            mask = np.zeros(window.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [points - corner * 16], 1, cv2.LINE_8, 4)
+            cv2.copyTo(repaired, mask, window)
+            if rng.random() < 0.7:
+                tone = rng.uniform(34, 56)
+                cv2.polylines(window, [points - corner * 16], True, (tone, tone, tone), 1, cv2.LINE_AA, 4)
 
 
 def _cracks_and_covers(rng: np.random.Generator, look: NDArray[np.uint8], network: RoadNetwork) -> None:

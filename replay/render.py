@@ -6,8 +6,9 @@ the farthest to the nearest, and the polygon in front of each pixel is kept for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from .exposure import Exposure
 from .faces import Faces, faces_in_sight
 from .outlines import project_outlines, visible_parts
 from .painter import paint
-from .scenery import Bodies
+from .scenery import Bodies, shadow_outlines
 from .sight import Sight
 from .world import World
 
@@ -110,25 +111,42 @@ class Renderer:
         self, image: NDArray[np.uint8], lens: Intrinsics, pose: NDArray[np.float64], moving: Bodies
     ) -> None:
         """Dark ground beneath moving things; standing things have their shadows in the ground's raster."""
-        near = np.flatnonzero(np.linalg.norm(moving.centres - pose[:2, 3], axis=1) < 70)
+        distance = np.linalg.norm(moving.centres - pose[:2, 3], axis=1)
+        near = np.flatnonzero(distance < 70)
         if not len(near):
             return
+        tint = np.zeros(image.shape[:2], np.uint8)
+        if self.world.light.shadow > 0.2:
+            hulls = shadow_outlines(moving, self.world.light, np.flatnonzero(distance < 45))
+            self._tint(tint, hulls, round(255 * self.world.light.shadow), lens, pose)
         corners = moving.footprints[near]
         middle = corners.mean(axis=1, keepdims=True)
-        tint = np.zeros(image.shape[:2], np.uint8)
-        for grow, dark in ((0.3, 70), (0.0, 110), (-0.25, 140)):
-            wide = corners + grow * np.sign(corners - middle)
-            on_ground = np.concatenate((wide, np.zeros((*wide.shape[:2], 1), np.float32)), axis=2)
-            relative = ((on_ground - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32)
-            parts, _ = visible_parts(relative, lens)
-            outlines = np.round(project_outlines(parts, lens) * 16).astype(np.int32)
-            for outline in outlines:
-                cv2.fillPoly(tint, [outline], dark, cv2.LINE_AA, 4)
+        for scale, dark in ((1.12, 70), (1.0, 110), (0.88, 140)):
+            self._tint(tint, list(middle + scale * (corners - middle)), dark, lens, pose)
         rows = np.flatnonzero(tint.any(axis=1))
         if len(rows):
             part = np.s_[int(rows[0]) : int(rows[-1]) + 1]
             light = 255 - tint[part]
             image[part] = cv2.multiply(image[part], cv2.merge((light, light, light)), scale=1 / 255)
+
+    def _tint(
+        self,
+        tint: NDArray[np.uint8],
+        outlines: Sequence[NDArray[Any]],
+        dark: int,
+        lens: Intrinsics,
+        pose: NDArray[np.float64],
+    ) -> None:
+        """Draw outlines [k, 2] on the ground into a mask."""
+        if not outlines:
+            return
+        longest = max(len(outline) for outline in outlines)
+        ground = np.zeros((len(outlines), longest, 3))
+        for index, outline in enumerate(outlines):
+            ground[index, :, :2] = outline[np.minimum(np.arange(longest), len(outline) - 1)]
+        parts, _ = visible_parts(((ground - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32), lens)
+        for points in np.round(project_outlines(parts, lens) * 16).astype(np.int32):
+            cv2.fillPoly(tint, [points], dark, cv2.LINE_AA, 4)
 
     def _label(
         self, image: NDArray[np.uint8], sight: Sight, rays: Rays, directions: Float32, origin: NDArray[np.float64]

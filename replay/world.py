@@ -23,6 +23,7 @@ from .ground import (
     make_ground,
 )
 from .markings import MarkingStyle, make_markings
+from .pedestrians import Pedestrians
 from .roads import make_network
 from .scenery import Bodies, ModelSet, furnish, shadow_outlines
 from .suspension import Suspension
@@ -55,13 +56,14 @@ class World:
     ground : rasters of the look and of the truth
     light : sun, sky and haze
     standing : houses, trees, parked cars and all else that does not move
+    pedestrians : people who walk
     traffic : where moving cars and the ego are over time
     suspension : how the ego's body tilts over time
     """
 
     def __init__(self, seed: int, seconds: float = 30.0) -> None:
         self.seed = seed
-        streams = [np.random.default_rng([seed, part]) for part in range(7)]
+        streams = [np.random.default_rng([seed, part]) for part in range(8)]
         self.network = make_network(streams[0], HALF_EXTENT_M)
         markings = make_markings(self.network, MarkingStyle.draw(streams[1]))
         self.light = make_daylight(streams[2])
@@ -72,15 +74,18 @@ class World:
         self.ground = make_ground(streams[4], self.network, markings, layout, shadows, self.light)
         self._occupied = np.zeros(self.ground.layers.shape, np.int32)
         for footprint, thing in zip(self.standing.footprints, self.standing.things, strict=True):
-            fill(self._occupied, [_at_least_a_cell(footprint.astype(np.float64))], int(thing), TRUTH_M)
-        self.traffic = Traffic(streams[5], self.network, seconds)
+            fill(self._occupied, [_widened(footprint.astype(np.float64), 0.5)], int(thing), TRUTH_M)
+        self.pedestrians = Pedestrians(streams[7], self.network)
+        self.traffic = Traffic(streams[5], self.network, seconds, self.pedestrians)
         self._speed_mps, self._yaw_rate_rps = self.traffic.ego_motion()
         self.suspension = Suspension(streams[6], self._speed_mps, self._yaw_rate_rps)
-        self._movers = ModelSet(self.traffic.models, first_thing=len(scenery.things) + 1)
+        self._movers = ModelSet([*self.traffic.models, *self.pedestrians.models], first_thing=len(scenery.things) + 1)
 
     def moving_bodies(self, timestamp_ns: int) -> Bodies:
-        """Cars and trucks that drive, where they are at a time."""
-        return self._movers.place(self.traffic.poses((timestamp_ns - START_NS) * 1e-9), self.light)
+        """Cars and trucks that drive and people who walk, where they are at a time."""
+        time_s = (timestamp_ns - START_NS) * 1e-9
+        poses = np.concatenate((self.traffic.poses(time_s), self.pedestrians.poses(time_s)))
+        return self._movers.place(poses, self.light)
 
     def ego_pose(self, timestamp_ns: int) -> Pose:
         """`world_from_ego` at a time; the ego frame stays level on the ground."""
@@ -116,20 +121,25 @@ class World:
         layers["direction_rad"] = ((direction + np.pi / 2) % np.pi - np.pi / 2).astype(np.float32)
         things = np.where(inside, self._occupied[row, column], 0)
         moving = self.moving_bodies(timestamp_ns)
-        for footprint, thing in zip(moving.footprints, moving.things, strict=True):
-            things[_within(points, footprint.astype(np.float64))] = thing
+        reach_m = float(np.linalg.norm(centres.reshape(-1, 2), axis=1).max())
+        near = np.linalg.norm(moving.centres - world_from_ego.translation_m[:2], axis=1) < reach_m + moving.radii
+        for body in np.flatnonzero(near):
+            footprint = _widened(moving.footprints[body].astype(np.float64), grid.resolution_m * np.sqrt(2))
+            around = np.abs(points - footprint.mean(axis=0)).max(axis=-1) < moving.radii[body] + grid.resolution_m
+            around[around] = _within(points[around], footprint)
+            things[around] = moving.things[body]
         layers["occupancy"] = (things > 0).astype(np.uint8)
         return layers, things
 
 
-def _at_least_a_cell(footprint: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A footprint widened to half a metre, so that a pole marks a cell of the usual grid."""
+def _widened(footprint: NDArray[np.float64], least_m: float) -> NDArray[np.float64]:
+    """A footprint at least so long and wide that even a pole or a person marks a cell of the grid."""
     middle = footprint.mean(axis=0)
     axes = (footprint[0] - footprint[3], footprint[1] - footprint[0])
     widened = np.zeros_like(footprint)
     for axis, signs in zip(axes, ((1, 1, -1, -1), (-1, 1, 1, -1)), strict=True):
         length = float(np.linalg.norm(axis))
-        widened += np.outer(signs, axis / length * max(length, 0.5) / 2)
+        widened += np.outer(signs, axis / length * max(length, least_m) / 2)
     return np.asarray(middle + widened)
 
 
