@@ -73,8 +73,8 @@ def visible_from(
     Parameters
     ----------
     sight : of the camera from there
-    points : float64 [nx, ny, 3], cell centres, world frame: on the ground, or at a height where the thing surely is
-    things : int32 [nx, ny], number of the thing in each cell, 0 for none
+    points : float64 [..., 3], cell centres, world frame: on the ground, or at a height where the thing surely is
+    things : int32 [...], number of the thing in each cell, 0 for none
     """
     camera_from_world = (world_from_ego @ camera.ego_from_camera).inverse()
     in_camera = camera_from_world.apply(points)

@@ -172,7 +172,8 @@ class SyntheticDrive(Drive):
         for camera, frame in zip(self.true_cameras, frame_set.frames, strict=True):
             sight = views[camera.name].sight
             if sight is not None and frame.world_from_ego is not None:
-                visible |= visible_from(camera, frame.world_from_ego, sight, points, things)
+                unseen = ~visible
+                visible[unseen] = visible_from(camera, frame.world_from_ego, sight, points[unseen], things[unseen])
         layers["visible"] = visible.astype(np.uint8)
         return GroundTruth(frame_set.timestamp_ns, self._grid, layers)
 

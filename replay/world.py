@@ -121,13 +121,14 @@ class World:
         layers["direction_rad"] = ((direction + np.pi / 2) % np.pi - np.pi / 2).astype(np.float32)
         things = np.where(inside, self._occupied[row, column], 0)
         moving = self.moving_bodies(timestamp_ns)
-        reach_m = float(np.linalg.norm(centres.reshape(-1, 2), axis=1).max())
-        near = np.linalg.norm(moving.centres - world_from_ego.translation_m[:2], axis=1) < reach_m + moving.radii
-        for body in np.flatnonzero(near):
+        middles = np.concatenate((moving.centres, np.zeros((len(moving.centres), 1))), axis=1)
+        in_ego = world_from_ego.inverse().apply(middles)[:, :2]
+        reach_m = moving.radii[:, None] + grid.resolution_m
+        low, high = (np.clip(grid.cell_of(in_ego + side * reach_m)[0], 0, grid.shape) for side in (-1, 1))
+        for body in np.flatnonzero((low < high).all(axis=1)):
             footprint = _widened(moving.footprints[body].astype(np.float64), grid.resolution_m * np.sqrt(2))
-            around = np.abs(points - footprint.mean(axis=0)).max(axis=-1) < moving.radii[body] + grid.resolution_m
-            around[around] = _within(points[around], footprint)
-            things[around] = moving.things[body]
+            window = np.s_[low[body, 0] : high[body, 0], low[body, 1] : high[body, 1]]
+            things[window][_within(points[window], footprint)] = moving.things[body]
         layers["occupancy"] = (things > 0).astype(np.uint8)
         return layers, things
 
