@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import octobev
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 from octobev.runtime.bundle import REFERENCE_BUNDLE
 
 ROUNDS = 15

@@ -49,24 +49,27 @@ def synth(
     seed: Annotated[int, typer.Option(help="Which town and which way through it.")],
     seconds: Annotated[float, typer.Option(help="Length of the drive.")],
     rate: Annotated[float, typer.Option(help="Sets a second.")] = 12.0,
-    size: Annotated[str, typer.Option(help="Size of the images, WxH.")] = "1280x960",
+    rig: Annotated[str, typer.Option(help="The car's cameras: reference, six, fisheye, or a rig.toml.")] = "reference",
+    size: Annotated[str | None, typer.Option(help="Size of the images, WxH; the rig's own by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Drive through a synthetic town and record it: eight cameras, ego poses and exact ground truth.
+    """Drive through a synthetic town and record it: images of all cameras, ego poses and exact ground truth.
 
     The same arguments give the same file. Ctrl-C ends the drive early and leaves a valid file.
     """
     for option, number in (("--seconds", seconds), ("--rate", rate)):
         if not 0 < number < float("inf"):
             raise typer.BadParameter(f"must be above 0, got {number}", param_hint=option)
-    width_height = _size(size)
+    width_height = None if size is None else _size(size)
     if out.exists() and not force:
         raise typer.BadParameter(f"{out} exists already; --force overwrites it", param_hint="OUT.mcap")
     from ..replay.recorder import record_drive
+    from ..replay.rigs import find_rig
     from ..replay.synthetic import SyntheticDrive
     from . import EXIT_INTERRUPTED
 
+    cameras = find_rig(rig)
     written, interrupted = 0, False
 
     def count(sets: int) -> None:
@@ -76,7 +79,7 @@ def synth(
 
     with _progress() as progress:
         task = progress.add_task("Building the town", total=None)
-        drive = SyntheticDrive(seed, seconds, rate_hz=rate, size=width_height)
+        drive = SyntheticDrive(seed, seconds, rate_hz=rate, size=width_height, rig=cameras)
         progress.update(task, description="Driving", total=drive.length_hint)
         try:
             record_drive(drive, out, overwrite=force, progress=count)
@@ -85,6 +88,7 @@ def synth(
     summary = {
         "path": str(out),
         "seed": seed,
+        "rig": drive.rig.name,
         "sets": written,
         "cameras": list(drive.rig.names),
         "bytes": out.stat().st_size if out.exists() else 0,

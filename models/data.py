@@ -56,7 +56,7 @@ def draw_town(
     rays : of the lenses so far, kept from town to town; added to
     """
     from ..replay.render import Renderer
-    from ..replay.synthetic import reference_rig
+    from ..replay.rigs import reference_rig
     from ..replay.world import START_NS, World
 
     random = np.random.default_rng((seed, 7))

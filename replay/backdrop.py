@@ -20,6 +20,8 @@ TAPS: Final = 3
 
 _FAR_M: Final = 9.0
 _GRAIN_M: Final = 0.012
+_MIRROR: Final = 0.62
+"""Share of the sky that a street under water mirrors at a flat angle; houses and cars take the rest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +81,7 @@ class Backdrop:
     def __init__(self, ground: Ground, light: Daylight) -> None:
         self._ground = ground
         self._light = light
-        grain = noise_tile(np.random.default_rng(0), 512, ((0, 4.0), (0.8, 5.0), (3.0, 3.0)))
+        grain = noise_tile(np.random.default_rng(0), 512, ((0, 4.0), (0.8, 4.0), (3.0, 1.5)))
         self._grain = np.clip(128 * (1 + grain / 100), 0, 255).astype(np.uint8)
         level = np.arange(LEVELS)
         size = ground.atlas.shape[0] >> level
@@ -129,17 +131,28 @@ class Backdrop:
         rows, columns = distance.shape
         far = np.flatnonzero(distance.max(axis=1) > _FAR_M)
         near_row = int(far[-1]) + 1 if len(far) else 0
-        ground = np.empty((rows, columns, 3), np.uint8)
+        ground = np.empty((rows, columns, self._ground.atlas.shape[2]), np.uint8)
         if near_row:
             fine = self._sample(_sub_rows(directions, near_row), lens, origin, TAPS)
             ground[:near_row] = cv2.resize(fine, (columns, near_row), interpolation=cv2.INTER_AREA)
         if near_row < rows:
             ground[near_row:] = self._sample(directions[near_row:], lens, origin, 1)
+        if ground.shape[2] == 4:
+            ground = self._mirror_sky(ground, directions)
         self._roughen(ground, directions, distance, lens, origin)
         clear = np.exp(distance * np.float32(-1 / self._light.haze_m))
         hazy = np.empty_like(ground)
         hazy[:] = self._light.haze_bgr.astype(np.uint8)
         return np.asarray(cv2.blendLinear(ground, hazy, clear, 1 - clear), np.uint8)
+
+    def _mirror_sky(self, ground: NDArray[np.uint8], directions: Float32) -> NDArray[np.uint8]:
+        """Wet ground with the sky in it, uint8 [h, w, 3]; the flatter one looks at it, the more (Schlick 1994)."""
+        sky = np.empty((*ground.shape[:2], 3), np.uint8)
+        self._draw_sky(sky, directions * np.array([1, 1, -1], np.float32))
+        grazing = 1 - np.clip(-directions[..., 2], 0, 1)
+        mirrored = (np.float32(0.03) + np.float32(_MIRROR) * grazing**5) * (ground[..., 3] * np.float32(1 / 255))
+        street = np.ascontiguousarray(ground[..., :3])
+        return np.asarray(cv2.blendLinear(street, sky, 1 - mirrored, mirrored), np.uint8)
 
     def _sample(self, directions: Float32, lens: Intrinsics, origin: Float32, taps: int) -> NDArray[np.uint8]:
         """Look of the ground along rays, from the atlas level that fits the size of a sample on the ground."""

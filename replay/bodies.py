@@ -349,13 +349,18 @@ def sign(rng: np.random.Generator) -> list[Model]:
     return [s.model((-0.1, 0.1, -0.15, 0.15))]
 
 
-def person(rng: np.random.Generator) -> list[Model]:
-    """Somebody who stands or walks."""
+def person(rng: np.random.Generator, stride: bool = False) -> list[Model]:
+    """Somebody who stands, or takes a step."""
     s = Sculptor()
     height = rng.uniform(1.5, 1.9)
     trousers, coat = rng.uniform(25, 110, 3), rng.uniform(30, 220, 3)
-    for y in (-0.16, 0.02):
-        s.block((-0.1, 0.1, y, y + 0.14), (0, 0.48 * height), trousers)
+    step = 0.22 if stride else 0.0
+    for y, ahead in ((-0.16, step), (0.02, -step)):
+        foot = (ahead - 0.1, ahead + 0.12, y, y + 0.14)
+        s.block(foot, (0, 0.48 * height), trousers, (-0.09, 0.09, y, y + 0.14))
+    for y, swing in ((-0.3, -step), (0.22, step)):  # arms
+        hand = (swing - 0.06, swing + 0.06, y, y + 0.08)
+        s.block(hand, (0.45 * height, 0.8 * height), coat * 0.85, (-0.06, 0.06, y, y + 0.08))
     s.block((-0.14, 0.14, -0.24, 0.24), (0.46 * height, 0.84 * height), coat, (-0.12, 0.12, -0.2, 0.2))
     s.block((-0.1, 0.1, -0.09, 0.09), (0.85 * height, height), (120, 150, 190), top=(40, 50, 60))
     return [s.model((-0.25, 0.25, -0.25, 0.25))]

@@ -24,6 +24,8 @@ class Daylight:
     haze_bgr : uint8-range colour that distance fades to; haze_m : distance of 63 % fade
     shadow : how much light a cast shadow takes, 0..1
     panorama : uint8 [rows, columns, 3] BGR sky with clouds and hills
+    wet : how much the streets shine from rain, 0..1
+    shutter_s : how long cameras expose; noise : how much noise they have, 1 in good light
     """
 
     kind: str
@@ -34,6 +36,9 @@ class Daylight:
     haze_m: float
     shadow: float
     panorama: NDArray[np.uint8]
+    wet: float = 0.0
+    shutter_s: float = 0.003
+    noise: float = 1.0
 
     @property
     def ground_bgr(self) -> NDArray[np.float64]:
@@ -57,6 +62,16 @@ _KINDS = {
 }
 
 
+_SHUTTERS = {
+    # seconds of exposure, noise, share of towns that are wet
+    "clear": (0.002, 0.8, 0.0),
+    "hazy": (0.003, 0.9, 0.15),
+    "overcast": (0.004, 1.1, 0.4),
+    "low sun": (0.003, 1.0, 0.15),
+    "dusk": (0.011, 2.2, 0.3),
+}
+
+
 def make_daylight(rng: np.random.Generator) -> Daylight:
     """Draw a time of day and a weather."""
     kind = str(rng.choice(list(_KINDS), p=[0.36, 0.18, 0.22, 0.14, 0.10]))
@@ -67,6 +82,8 @@ def make_daylight(rng: np.random.Generator) -> Daylight:
     horizon_bgr = np.clip(np.array(horizon) * rng.uniform(0.95, 1.05, 3), 0, 245)
     panorama = _panorama(rng, kind, azimuth, elevation, zenith_bgr, horizon_bgr)
     gain = rng.uniform(0.92, 1.06)
+    shutter_s, noise, rainy = _SHUTTERS[kind]
+    wet = float(rng.uniform(0.5, 1.0)) if rng.random() < rainy else 0.0
     return Daylight(
         kind,
         sun,
@@ -76,6 +93,9 @@ def make_daylight(rng: np.random.Generator) -> Daylight:
         rng.uniform(*haze_range),
         shadow,
         panorama,
+        wet,
+        shutter_s,
+        noise,
     )
 
 

@@ -46,7 +46,8 @@ _CURB_M, _SIDEWALK_M = 0.25, 2.2
 class Ground:
     """Rasters of the ground.
 
-    atlas : uint8 [S, 1.5 S, 3] BGR; level k, with pixels of `LOOK_M * 2**k`, begins at column and row `corners[k]`
+    atlas : uint8 [S, 1.5 S, 3] BGR, in wet towns [S, 1.5 S, 4] with how much the ground mirrors the sky; level k, with
+        pixels of `LOOK_M * 2**k`, begins at column and row `corners[k]`
     corners : int64 [levels, 2]
     classes : uint8, image labels: 0 other, 1 drivable, 2 lane marking (lines between lanes and directions, the gaps of
         dashed ones filled; no other paint), 3 road edge, 5 crosswalk
@@ -101,7 +102,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
     boundary_m: NDArray[Any] = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
-    boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 1.2)  # curbs without the steps of the raster
+    boundary_m = cv2.GaussianBlur(boundary_m, (0, 0), 2.4)  # curbs without the steps of the raster
     layers = drivable * np.uint8(DRIVABLE)
     layers |= (np.abs(boundary_m) < EDGE_HALF_M).astype(np.uint8) * np.uint8(EDGE)
     for bit, outlines in (
@@ -126,12 +127,15 @@ def make_ground(
 ) -> Ground:
     """Paint the town: surfaces, wear, markings, shadows (outlines on the ground), light."""
     layers, direction, boundary_m = layout
-    boundary = np.clip(128 + boundary_m * 32, 0, 255).astype(np.uint8)
+    boundary = np.clip(np.round(128 + boundary_m * 32), 0, 255).astype(np.uint8)
     look = _surfaces(rng, boundary)
+    _patch(rng, look, network)
     _cracks_and_covers(rng, look, network)
     paint = _paint_masks(markings, look.shape[0])
     _apply_paint(rng, look, *paint)
     _apply_light(rng, look, _shade(rng, network, shadows, light), light)
+    if light.wet > 0:
+        look = _wetted(rng, look, boundary, light.wet)
     atlas, corners = _atlas(look)
     classes = (layers & DRIVABLE).astype(np.uint8)
     paved = classes > 0
@@ -175,7 +179,7 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
         (_level(-_CURB_M), _tile(rng, stone * 1.12, ((0, 2), (4, 3)))),
         (_level(-0.03), _tile(rng, stone * 0.55, ((0, 3),))),
         (_level(0.06), _tile(rng, [grey * 1.25, grey * 1.26, grey * 1.27], ((0, 3), (4, 3)))),
-        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 6), (1.2, 4), (10, 2)))),
+        (_level(rng.choice([0.06, 0.38])), _tile(rng, [grey, grey * 0.99, grey * 0.97], ((0, 4), (1.2, 2.5), (10, 2)))),
     ]
     wide = boundary.shape[1] * 2
     look = np.empty((boundary.shape[0] * 2, wide, 3), np.uint8)
@@ -192,6 +196,32 @@ def _surfaces(rng: np.random.Generator, boundary: NDArray[np.uint8]) -> NDArray[
 
 def _level(boundary_m: float) -> int:
     return round(128 + boundary_m * 32)
+
+
+def _patch(rng: np.random.Generator, look: NDArray[np.uint8], network: RoadNetwork) -> None:
+    """Repairs in the asphalt: newer and darker or older and paler, their seams closed with tar."""
+    for road in network.roads:
+        begin, end = road.span_m
+        width = road.profile.half_width_m - 0.3
+        for _ in range(rng.poisson(max(end - begin, 0) / 28)):
+            start, low = rng.uniform(begin, end), rng.uniform(-width, width - 0.6)
+            trench = rng.random() < 0.4  # across the street, for a pipe
+            length, breadth = (rng.uniform(0.5, 1.0), 2 * width) if trench else rng.uniform((1.0, 0.8), (9.0, 3.0))
+            if trench:
+                low = -width
+            outline = road.strip(start, min(start + length, end), low, min(low + breadth, width))
+            points = np.round(to_pixels(outline, LOOK_M) * 16).astype(np.int32)
+            corner = np.maximum(points.min(axis=0) // 16 - 2, 0)
+            window = look[corner[1] : points[:, 1].max() // 16 + 3, corner[0] : points[:, 0].max() // 16 + 3]
+            if len(points) < 4 or not window.size:
+                continue
+            repaired = np.clip(window * rng.uniform(0.66, 1.16), 0, 255).astype(np.uint8)
+            mask = np.zeros(window.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [points - corner * 16], 1, cv2.LINE_8, 4)
+            cv2.copyTo(repaired, mask, window)
+            if rng.random() < 0.7:
+                tone = rng.uniform(34, 56)
+                cv2.polylines(window, [points - corner * 16], True, (tone, tone, tone), 1, cv2.LINE_AA, 4)
 
 
 def _cracks_and_covers(rng: np.random.Generator, look: NDArray[np.uint8], network: RoadNetwork) -> None:
@@ -293,10 +323,25 @@ def _apply_light(rng: np.random.Generator, look: NDArray[np.uint8], shade: NDArr
     cv2.rectangle(look, (0, 0), (look.shape[1] - 1, look.shape[0] - 1), mean, 40)
 
 
+def _wetted(
+    rng: np.random.Generator, look: NDArray[np.uint8], boundary: NDArray[np.uint8], wet: float
+) -> NDArray[np.uint8]:
+    """Pavement darkened by rain; the fourth channel is how much it mirrors, most of all in puddles."""
+    film = noise_tile(rng, 512, ((6, 0.5), (40, 1.0), (90, 1.0)))
+    film = np.clip(0.45 + 0.3 * film, 0.1, 1.0) * np.float32(255 * wet)
+    paved = (boundary >= _level(-_CURB_M - _SIDEWALK_M)).astype(np.uint8)
+    gloss: NDArray[Any] = np.tile(film.astype(np.uint8), (boundary.shape[0] // 512, boundary.shape[1] // 512)) * paved
+    gloss = cv2.resize(gloss, (look.shape[1], look.shape[0]), interpolation=cv2.INTER_LINEAR)
+    darker = (np.float32(1) - np.float32(0.42 / 255) * np.arange(256, dtype=np.float32)) * 255
+    shade = cv2.LUT(gloss, np.clip(darker, 0, 255).astype(np.uint8))
+    channels = [cv2.multiply(channel, shade, scale=1 / 255) for channel in cv2.split(look)]
+    return np.asarray(cv2.merge([*channels, gloss]), np.uint8)
+
+
 def _atlas(look: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All levels of the look in one image, so that one remap serves every pixel of a view."""
     size = look.shape[0]
-    atlas = np.empty((size, size + size // 2, 3), np.uint8)
+    atlas = np.empty((size, size + size // 2, look.shape[2]), np.uint8)
     atlas[:, :size] = look
     corners: list[tuple[int, int]] = [(0, 0)]
     level: NDArray[Any] = look

@@ -73,6 +73,9 @@ def _paint_lines(markings: Markings, road: Road, style: MarkingStyle) -> None:
     centre = markings.yellow if style.yellow_centre else markings.white
     if profile.centre == "double":
         centre += [road.strip(begin, end, low, low + LINE_M) for low in (-1.5 * LINE_M, 0.5 * LINE_M)]
+    elif profile.centre == "mixed":
+        centre.append(road.strip(begin, end, -1.5 * LINE_M, -0.5 * LINE_M))
+        centre += _dashes(road, begin, end, LINE_M, style)
     elif profile.centre == "solid":
         centre.append(road.strip(begin, end, -half, half))
     elif profile.centre == "dashed":

@@ -1,23 +1,16 @@
-"""Polygons into images: which come first, where they fall in the image, and painting them."""
+"""Polygons into images: which come first, and painting them."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fusion.lens import Intrinsics, LensModel
-
 Float32 = NDArray[np.float32]
 
-NEAR_M: Final = 0.1
-"""Nothing nearer to the camera plane than this is drawn."""
-
-_SUBDIVISIONS: Final = 4
 _EXACT_M: Final = 55.0
-_GUARD_PX: Final = 20000.0
 
 
 def painting_order(footprints: Float32, origin: Float32) -> NDArray[np.int64]:
@@ -87,76 +80,6 @@ def unobstructed(
     behind &= nearest_m[:, None] > farthest
     behind &= (tops_m - height_m)[:, None] * farthest <= (screens_m[walls] - height_m) * nearest_m[:, None]
     return np.asarray(~behind.any(axis=1))
-
-
-def clip_near(polygon: NDArray[Any]) -> NDArray[Any]:
-    """Part of a convex polygon [k, 3], camera frame, with z of at least :data:`NEAR_M` (Sutherland, Hodgman 1974)."""
-    kept = []
-    for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if here[2] >= NEAR_M:
-            kept.append(here)
-        if (here[2] >= NEAR_M) != (there[2] >= NEAR_M):
-            kept.append(here + (there - here) * ((NEAR_M - here[2]) / (there[2] - here[2])))
-    return np.array(kept, polygon.dtype).reshape(-1, 3)
-
-
-def clip_all(polygons: Float32, corners: int) -> tuple[Float32, NDArray[np.bool_]]:
-    """Clip polygons [n, k, 3] at the near plane, padded to `corners`; and which of them remain."""
-    depth = np.ascontiguousarray(polygons[..., 2].T)
-    kept = np.asarray((depth > NEAR_M).any(axis=0), np.bool_)
-    padded = np.concatenate((polygons, np.repeat(polygons[:, -1:], corners - polygons.shape[1], axis=1)), axis=1)
-    for index in np.flatnonzero(kept & (depth < NEAR_M).any(axis=0)):
-        clipped = clip_near(polygons[index])
-        if len(clipped) < 3:
-            kept[index] = False
-            continue
-        padded[index, : len(clipped)] = clipped
-        padded[index, len(clipped) :] = clipped[-1]
-    return padded, kept
-
-
-def project_outlines(polygons: Float32, lens: Intrinsics) -> Float32:
-    """Outlines in the image, float32 [n, k', 2], of polygons [n, k, 3] in the camera frame in front of it.
-
-    Edges that a lens bends are cut into short ones. Corners far outside the image are moved nearer to it.
-    """
-    if lens.model is not LensModel.PINHOLE:
-        polygons = _subdivided(polygons)
-    x: NDArray[Any]
-    y: NDArray[Any]
-    x, y, z = polygons[..., 0], polygons[..., 1], polygons[..., 2]
-    if lens.model is LensModel.KANNALA_BRANDT:
-        lateral = np.hypot(x, y)
-        angle = np.minimum(np.arctan2(lateral, z), lens.limit)
-        a2 = angle * angle
-        k1, k2, k3, k4 = lens.coefficients
-        scale = angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4)))) / np.maximum(lateral, 1e-9)
-        x, y = x * scale, y * scale
-    else:
-        x, y = x / z, y / z
-        if lens.model is LensModel.BROWN_CONRADY:
-            limit = min(lens.limit, 20.0)
-            shrink = np.minimum(1, limit / np.maximum(np.hypot(x, y), 1e-9))
-            x, y = _brown(lens.coefficients, x * shrink, y * shrink)
-    outlines = np.stack((lens.fx * x + lens.cx, lens.fy * y + lens.cy), axis=-1)
-    return np.asarray(np.clip(outlines, -_GUARD_PX, _GUARD_PX), np.float32)
-
-
-def _subdivided(polygons: Float32) -> Float32:
-    steps = (np.arange(_SUBDIVISIONS, dtype=np.float32) / np.float32(_SUBDIVISIONS))[:, None]
-    following = np.roll(polygons, -1, axis=1)
-    parts = polygons[:, :, None] * (1 - steps) + following[:, :, None] * steps
-    return parts.reshape(len(polygons), _SUBDIVISIONS * polygons.shape[1], 3)
-
-
-def _brown(coefficients: tuple[float, ...], x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    k1, k2, p1, p2, k3, k4, k5, k6 = coefficients + (0.0,) * (8 - len(coefficients))
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    return (
-        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-        y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-    )
 
 
 def paint(

@@ -31,7 +31,8 @@ class Profile:
     lanes : driving lanes per direction
     parking_m : width of a strip for parked cars at the curb, 0 for none
     gutter_m : asphalt between the outermost lane (or the parking strip) and the curb
-    centre : marking between the directions: `double`, `solid`, `dashed` or `none`
+    centre : marking between the directions: `double`, `solid`, `dashed`, `mixed` (a solid line beside a dashed one) or
+        `none`
     edge_line : whether the outermost lane has a solid white line on its right
     """
 
@@ -296,7 +297,7 @@ def _street_profile(rng: np.random.Generator, bends: bool) -> Profile:
     if kind == "residential":
         return Profile("residential", 1, rng.uniform(3.0, 3.3), rng.choice([0.0, 2.2]), 0.35, "dashed", False, 8.5)
     if kind == "collector":
-        centre = rng.choice(["double", "solid", "dashed"])
+        centre = rng.choice(["double", "solid", "dashed", "mixed"])
         return Profile("collector", 1, rng.uniform(3.3, 3.7), 0.0, rng.uniform(0.5, 1.5), str(centre), True, 11.0)
     return Profile("arterial", 2, rng.uniform(3.1, 3.4), 0.0, 0.5, "double", bool(rng.random() < 0.6), 13.5)
 

@@ -281,11 +281,11 @@ def _signals(rng: np.random.Generator, scenery: Scenery, road: Road, end: int) -
     scenery.add(make(rng), road.at(arc, offset), facing, margin_m=0.05, avoid="street")
 
 
-def shadow_outlines(placed: Bodies, light: Daylight) -> list[Array]:
-    """Where the bodies shade the ground: the hull of each polygon group projected along the light, world frame."""
+def shadow_outlines(placed: Bodies, light: Daylight, chosen_bodies: NDArray[np.int64] | None = None) -> list[Array]:
+    """Where bodies (None: all) shade the ground: the hull of each one's polygons along the light, world frame."""
     outlines = []
     reach = -light.sun[:2] / max(light.sun[2], 0.12)
-    for body in range(len(placed.things)):
+    for body in range(len(placed.things)) if chosen_bodies is None else chosen_bodies:
         chosen = slice(placed.first[body], placed.first[body + 1])
         solid = placed.polygons[chosen][~placed.detail[chosen]].reshape(-1, 3)
         spots = (solid[:, :2] + solid[:, 2:] * reach).astype(np.float32)

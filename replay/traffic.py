@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import bodies
 from .bodies import Model
+from .pedestrians import Pedestrians
 from .roads import RoadNetwork
 from .routes import BRAKE_MPS2, PATH_STEP_M, Crossing, Route, make_route
 
@@ -22,7 +23,7 @@ STEP_S: Final = 0.1
 EGO_BOX_M: Final = (-1.0, 3.7, -0.95, 0.95)
 """Footprint of the ego, x0, x1, y0, y1 in its frame."""
 
-_ACCELERATE, _HARD_BRAKE = 1.6, 5.0
+_ACCELERATE, _FIRM_BRAKE, _HARD_BRAKE = 1.6, 4.0, 5.0
 _TOP_MPS: Final = 14.0
 _AHEAD_M: Final = np.arange(1.0, 42.0, 1.5)
 _LANE_HALF_M: Final = 1.55
@@ -35,9 +36,13 @@ class Traffic:
     ----------
     rng : decides on routes, models and places
     seconds : how long to simulate; what happens before does not depend on it
+    pedestrians : whom drivers let pass on crosswalks
     """
 
-    def __init__(self, rng: np.random.Generator, network: RoadNetwork, seconds: float) -> None:
+    def __init__(
+        self, rng: np.random.Generator, network: RoadNetwork, seconds: float, pedestrians: Pedestrians | None = None
+    ) -> None:
+        self._pedestrians = pedestrians
         steps = int(np.ceil(seconds / STEP_S)) + 12
         seeds = rng.integers(0, 1 << 31, 64)
         self.models: list[list[Model]] = []
@@ -67,6 +72,12 @@ class Traffic:
         """Speed of the ego at a time."""
         before, after = (np.interp(time_s + dt, self._times, self._distances[:, 0]) for dt in (-0.05, 0.05))
         return float((after - before) / 0.1)
+
+    def ego_motion(self) -> tuple[Array, Array]:
+        """Speed (m/s) and yaw rate (rad/s) of the ego, float64 [n] each, every :data:`STEP_S`."""
+        speed = np.gradient(self._distances[:, 0], STEP_S)
+        headings = np.array([self._poses(time_s)[0, 2] for time_s in self._times])
+        return speed, np.gradient(headings, STEP_S)
 
     def poses(self, time_s: float) -> Array:
         """(x, y, yaw) of all vehicles but the ego, float64 [n, 3]."""
@@ -121,6 +132,9 @@ class Traffic:
             history[step] = distance
             allowed = self._envelopes[np.arange(count), self._index(distance)]
             allowed = np.minimum(allowed, self._following_limits(distance, speed))
+            if self._pedestrians is not None:
+                spots = self._pedestrians.on_crosswalks(step * STEP_S)
+                allowed = np.minimum(allowed, self._yielding_limits(distance, speed, spots))
             for vehicle in range(count):
                 wait = self._turn_taking(vehicle, distance, next_crossing, holders)
                 allowed[vehicle] = min(allowed[vehicle], wait)
@@ -146,6 +160,20 @@ class Traffic:
             with_it = max(float(heading[vehicle] @ heading[other]), 0.0) * speed[other]
             limit = np.sqrt(with_it**2 + 2 * BRAKE_MPS2 * gap) if gap > 0 else 0.6 * with_it
             limits[vehicle] = min(limits[vehicle], limit)
+        return limits
+
+    def _yielding_limits(self, distance: Array, speed: Array, spots: Array) -> Array:
+        """Speed from which each vehicle can still stop before people [k, 2] on its path; those too near it drive on."""
+        limits = np.full(len(distance), np.inf)
+        if not len(spots):
+            return limits
+        paths = self._tracks[np.arange(len(distance))[:, None], self._index(distance[:, None] + _AHEAD_M), :2]
+        near = np.linalg.norm(paths[:, :, None] - spots, axis=3).min(axis=2) < _LANE_HALF_M + 0.5
+        for vehicle in np.flatnonzero(near.any(axis=1)):
+            gaps = _AHEAD_M[near[vehicle]] - self._front_m[vehicle]
+            gap = max(float(gaps.min()) - 1.2, 0.0)
+            if speed[vehicle] ** 2 <= 2 * _FIRM_BRAKE * (gap + 1.0):
+                limits[vehicle] = np.sqrt(2 * BRAKE_MPS2 * gap)
         return limits
 
     def _index(self, distance_m: Array) -> NDArray[np.int64]:

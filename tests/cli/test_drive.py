@@ -3,13 +3,14 @@ import json
 
 import pytest
 from octobev.cli import EXIT_INTERRUPTED, EXIT_LOSS, EXIT_USAGE, build
-from octobev.errors import DriveError, MissingFile
+from octobev.errors import DriveError, MissingFile, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
-from octobev.fusion.rig import Camera, Rig
+from octobev.fusion.rig import Camera, Rig, write_rig
 from octobev.replay import synthetic
 from octobev.replay.open import open_drive
 from octobev.replay.recorder import Recorder
+from octobev.replay.rigs import find_rig, reference_rig
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 from typer.testing import CliRunner
 
@@ -102,6 +103,40 @@ def test_synth_writes_a_drive_with_ground_truth(octobev, tmp_path):
     assert all(step.truth is not None for step in steps)
 
 
+@pytest.mark.parametrize(("rig", "size", "count"), [("six", (96, 54), 6), ("fisheye", (64, 48), 4)])
+def test_synth_drives_a_car_with_the_cameras_of_a_rig(octobev, tmp_path, rig, size, count):
+    path = tmp_path / "town.mcap"
+    width_height = f"{size[0]}x{size[1]}"
+    result = octobev(
+        "drive", "synth", path, "--seed", 3, "--seconds", 0.1, "--rate", 10, "--rig", rig, "--size", width_height
+    )
+    assert result.exit_code == 0, result.output
+    cameras = open_drive(path).rig.cameras
+    expected = find_rig(rig)
+    assert len(cameras) == count
+    for camera, wanted in zip(cameras, expected, strict=True):
+        assert camera.intrinsics == wanted.intrinsics.resized(*size)
+
+
+def test_synth_takes_the_rig_of_a_file_at_its_own_size(octobev, tmp_path):
+    small = Camera("only", Intrinsics(48, 32, 30.0, 30.0, 23.5, 15.5), reference_rig().cameras[0].ego_from_camera)
+    write_rig(Rig((small,), "mine"), tmp_path / "mine.toml")
+    path = tmp_path / "town.mcap"
+    result = octobev(
+        "drive", "synth", path, "--seed", 3, "--seconds", 0.1, "--rate", 10, "--rig", tmp_path / "mine.toml", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["rig"] == "mine"
+    assert [camera.intrinsics for camera in open_drive(path).rig] == [small.intrinsics]
+
+
+def test_synth_refuses_a_rig_that_nobody_knows(octobev, tmp_path):
+    result = octobev("drive", "synth", tmp_path / "o.mcap", "--seed", 1, "--seconds", 1, "--rig", "seven")
+    assert isinstance(result.exception, RigError)
+    assert "rig must be reference, six, fisheye or a rig.toml" in str(result.exception)
+    assert not (tmp_path / "o.mcap").exists()
+
+
 def test_synth_does_not_overwrite_unless_forced(octobev, tmp_path):
     path = tmp_path / "town.mcap"
     path.write_bytes(b"precious")
@@ -134,7 +169,7 @@ def test_interrupted_synth_leaves_a_valid_file(octobev, recording, tmp_path, mon
     class Interrupted:
         """Stands in for the synthetic drive: what was recorded before, and Ctrl-C after two sets."""
 
-        def __init__(self, seed, seconds, *, rate_hz, size):
+        def __init__(self, seed, seconds, *, rate_hz, size, rig):
             self.drive = open_drive(recording)
             self.rig, self.length_hint = self.drive.rig, round(seconds * rate_hz)
 

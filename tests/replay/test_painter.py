@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from octobev.fusion.lens import Intrinsics, LensModel
-from octobev.replay.painter import clip_all, clip_near, paint, painting_order, project_outlines, unobstructed
+from octobev.replay.painter import paint, painting_order, unobstructed
 
 
 def rectangle(x0: float, x1: float, y0: float, y1: float) -> np.ndarray:
@@ -39,37 +38,6 @@ def test_a_tree_behind_a_house_is_hidden_and_a_tower_is_not() -> None:
         1.4,
     )
     assert kept.tolist() == [True, False, True]
-
-
-def test_a_triangle_through_the_near_plane_loses_its_tip() -> None:
-    triangle = np.array([[0.0, 0.0, -0.9], [1.0, 0.0, 1.1], [-1.0, 0.0, 1.1]])
-    clipped = clip_near(triangle)
-    assert clipped.shape == (4, 3)
-    assert clipped[:, 2].min() == pytest.approx(0.1)
-    assert sorted(clipped[np.isclose(clipped[:, 2], 0.1), 0]) == pytest.approx([-0.5, 0.5])
-
-
-def test_polygons_behind_the_camera_are_dropped() -> None:
-    ahead = np.array([[0, 0, 2], [1, 0, 2], [0, 1, 2]], np.float32)
-    _, kept = clip_all(np.stack((ahead, ahead * [1, 1, -1])).astype(np.float32), 4)
-    assert kept.tolist() == [True, False]
-
-
-@pytest.mark.parametrize(
-    ("model", "coefficients"),
-    [
-        (LensModel.PINHOLE, ()),
-        (LensModel.BROWN_CONRADY, (-0.2, 0.05, 0.001, -0.002, 0.0)),
-        (LensModel.KANNALA_BRANDT, (0.03, -0.01, 0.003, -0.0005)),
-    ],
-)
-def test_corners_fall_where_the_lens_puts_them(model: LensModel, coefficients: tuple[float, ...]) -> None:
-    lens = Intrinsics(640, 480, 330.0, 320.0, 318.0, 243.0, model, coefficients)
-    corners = np.array([[[-1.0, -0.5, 3.0], [1.2, -0.4, 3.5], [1.0, 0.9, 4.0], [-0.8, 0.7, 2.5]]])
-    outline = project_outlines(corners.astype(np.float32), lens)[0]
-    pixels, valid = lens.project(corners[0])
-    assert valid.all()
-    assert outline[:: len(outline) // 4] == pytest.approx(pixels, abs=2e-3)
 
 
 def test_details_change_the_picture_but_not_what_is_in_front() -> None:

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera
-from octobev.replay.markings import MarkingStyle, make_markings
+from octobev.replay import world as world_module
+from octobev.replay.daylight import Daylight, make_daylight
+from octobev.replay.ground import DRIVABLE, _patch
+from octobev.replay.markings import LINE_M, MarkingStyle, make_markings
 from octobev.replay.render import CLASSES, OBSTACLE, Renderer, View
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
+from octobev.replay.roads import RoadNetwork
 from octobev.replay.world import START_NS, World
 
 SIZE = (640, 480)
@@ -159,6 +166,52 @@ def test_every_lens_model_is_drawn(renderer: Renderer, model: LensModel) -> None
     )
     assert view.image.std() > 10
     assert {CLASSES.index("drivable"), OBSTACLE} <= set(np.unique(view.classes).tolist())
+
+
+def test_a_mixed_line_is_solid_on_one_side_and_dashed_on_the_other(world: World) -> None:
+    road = replace(world.network.roads[0], profile=replace(world.network.roads[0].profile, centre="mixed", lanes=1))
+    markings = make_markings(RoadNetwork((road,), (), ()), MarkingStyle(True, True, 3.0, 6.0))
+    length = road.span_m[1] - road.span_m[0]
+    areas = [cv2.contourArea(outline.astype(np.float32)) / LINE_M for outline in markings.yellow]
+    assert max(areas) > 0.7 * length
+    assert sorted(areas)[-2] == pytest.approx(3.0, abs=0.1)
+    assert len(areas) > length / 12
+    dashed = np.concatenate(sorted(markings.yellow, key=len)[:-1])
+    solid = max(markings.yellow, key=len)
+    assert np.linalg.norm(solid[:, None] - dashed[None], axis=2).min() > 0.5 * LINE_M  # beside it, not on it
+
+
+def test_repairs_are_seen_on_streets_only(world: World) -> None:
+    look = np.full((5120, 5120, 3), 100, np.uint8)
+    _patch(np.random.default_rng(0), look, world.network)
+    repaired = cv2.resize((look != 100).any(axis=2).astype(np.uint8), (2560, 2560), interpolation=cv2.INTER_NEAREST)
+    paved = world.ground.layers & DRIVABLE > 0
+    assert 0.01 < repaired[paved].mean() < 0.2
+    assert repaired[~paved].mean() < 1e-4
+
+
+def wet_and_dry(monkeypatch: pytest.MonkeyPatch) -> tuple[View, View]:
+    views = []
+    for wet in (1.0, 0.0):
+
+        def of_that_weather(rng: np.random.Generator, wet: float = wet) -> Daylight:
+            return replace(make_daylight(rng), wet=wet)
+
+        monkeypatch.setattr(world_module, "make_daylight", of_that_weather)
+        town = World(3, 8.0)
+        views.append(view_of(Renderer(town, effects=False), "front_main")[2])
+    return views[0], views[1]
+
+
+def test_a_wet_street_is_dark_nearby_and_mirrors_the_sky_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    wet, dry = wet_and_dry(monkeypatch)
+    assert np.array_equal(wet.classes, dry.classes)
+    street = wet.classes == CLASSES.index("drivable")
+    near, far = street & (dry.depth < 7), street & (dry.depth > 25) & (dry.depth < 60)
+    assert near.sum() > 5000 < far.sum() * 50
+    ratio = [wet.image[part].mean() / dry.image[part].mean() for part in (near, far)]
+    assert ratio[0] < 0.97
+    assert ratio[1] > ratio[0] + 0.1
 
 
 def test_markings_of_a_town_follow_its_style(world: World) -> None:

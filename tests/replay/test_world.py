@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
-from octobev.replay.world import START_NS, World, _at_least_a_cell, _within
+from octobev.replay.world import START_NS, World, _widened, _within
 
 GRID = BevGrid(-24.0, 40.0, -24.0, 24.0, 0.5)
 NOW_NS = START_NS + 5_000_000_000
@@ -102,6 +102,6 @@ def test_points_on_both_sides_of_an_outline() -> None:
 
 def test_a_pole_is_widened_to_half_a_metre_and_a_house_is_not() -> None:
     pole = 0.1 * np.array([[1.0, -1], [1, 1], [-1, 1], [-1, -1]]) + (3, 4)
-    assert np.ptp(_at_least_a_cell(pole), axis=0) == pytest.approx([0.5, 0.5])
+    assert np.ptp(_widened(pole, 0.5), axis=0) == pytest.approx([0.5, 0.5])
     house = np.array([[5.0, -2], [5, 2], [-5, 2], [-5, -2]])
-    assert _at_least_a_cell(house) == pytest.approx(house)
+    assert _widened(house, 0.5) == pytest.approx(house)
