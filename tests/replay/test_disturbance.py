@@ -4,7 +4,7 @@ from octobev.errors import InvalidArgument, RigError
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import rig_sha256
 from octobev.replay.disturbance import LEFT_OUT, Disturbance
-from octobev.replay.synthetic import optical_mounting, reference_rig
+from octobev.replay.rigs import optical_mounting, reference_rig
 from octobev.runtime.frames import Frame, FrameSet
 
 PIXELS = np.zeros((4, 4, 3), dtype=np.uint8)
