@@ -150,11 +150,16 @@ def noise_tile(rng: np.random.Generator, size: int, octaves: Sequence[tuple[floa
     """Noise that repeats: float32 [size, size], a sum of (blur in pixels, standard deviation)."""
     total = np.zeros((size, size), np.float32)
     for blur, deviation in octaves:
-        noise: NDArray[Any] = rng.standard_normal((size, size), dtype=np.float32)
+        shrink = 8 if blur >= 16 else 1  # what is that smooth needs no more
+        cells = size // shrink
+        noise: NDArray[Any] = rng.standard_normal((cells, cells), dtype=np.float32)
         if blur > 0:
-            noise = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur)[
-                size // 2 : -size // 2, size // 2 : -size // 2
-            ]
+            wide = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur / shrink)
+            noise = wide[cells // 2 : -cells // 2, cells // 2 : -cells // 2]
+        if shrink > 1:
+            wide = cv2.copyMakeBorder(noise, 2, 2, 2, 2, cv2.BORDER_WRAP)
+            wide = cv2.resize(wide, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_CUBIC)
+            noise = wide[2 * shrink : -2 * shrink, 2 * shrink : -2 * shrink]
         total += noise * (deviation / max(float(noise.std()), 1e-6))
     return total
 
