@@ -99,6 +99,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
         fill(drivable, [road.strip(*lot.span_m, -lot.half_width_m, lot.half_width_m)], 1, TRUTH_M)
     fill(drivable, [place.outline for place in network.intersections], 1, TRUTH_M)
     fill(direction, [place.outline for place in network.intersections], float("nan"), TRUTH_M)
+    fill(drivable, [place.island for place in network.intersections], 0, TRUTH_M)
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
     boundary_m: NDArray[Any] = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
