@@ -93,9 +93,9 @@ class Backdrop:
         self, image: NDArray[np.uint8], rays: Rays, lens: Intrinsics, world_from_camera: NDArray[np.float64]
     ) -> tuple[Float32, Float32]:
         """Fill an image [h, w, 3]; returns rays in the world frame [h, w, 3] and how far the ground is, inf: sky."""
-        rotation = world_from_camera[:3, :3].T.astype(np.float32)
+        rotation = world_from_camera[:3, :3].astype(np.float32)
         origin = world_from_camera[:3, 3].astype(np.float32)
-        directions = rays.pixels @ rotation
+        directions = np.asarray(cv2.transform(rays.pixels, rotation), np.float32)  # five times as fast as a product
         down = directions[..., 2]
         sky = down > -1e-3
         with np.errstate(divide="ignore"):

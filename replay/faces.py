@@ -56,7 +56,7 @@ def faces_in_sight(lens: Intrinsics, pose: NDArray[np.float64], groups: tuple[Bo
     by_corner = np.ascontiguousarray(outlines.transpose(1, 2, 0))  # reductions over the first axis are fast
     (left, top), (right, bottom) = by_corner.min(axis=0), by_corner.max(axis=0)
     inside = (right > -1) & (bottom > -1) & (left < lens.width) & (top < lens.height)
-    inside &= np.maximum(right - left, bottom - top) > np.where(detail[keep], 1.2, 0.4)
+    inside &= np.maximum(right - left, bottom - top) > np.where(detail[keep], 1.5, 0.7)
     keep, parts, in_camera = keep[inside], parts[inside], in_camera[inside]
     span = np.sqrt(np.ascontiguousarray((parts * parts).sum(axis=2).T))
     camera_normals = normals[keep] @ rotation

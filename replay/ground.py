@@ -99,6 +99,7 @@ def draw_layout(network: RoadNetwork, markings: Markings) -> tuple[NDArray[np.ui
         fill(drivable, [road.strip(*lot.span_m, -lot.half_width_m, lot.half_width_m)], 1, TRUTH_M)
     fill(drivable, [place.outline for place in network.intersections], 1, TRUTH_M)
     fill(direction, [place.outline for place in network.intersections], float("nan"), TRUTH_M)
+    fill(drivable, [place.island for place in network.intersections], 0, TRUTH_M)
     inside = cv2.distanceTransform(drivable, cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - drivable, cv2.DIST_L2, 5)
     boundary_m: NDArray[Any] = np.where(drivable > 0, inside - 0.5, 0.5 - outside) * np.float32(TRUTH_M)
@@ -150,11 +151,16 @@ def noise_tile(rng: np.random.Generator, size: int, octaves: Sequence[tuple[floa
     """Noise that repeats: float32 [size, size], a sum of (blur in pixels, standard deviation)."""
     total = np.zeros((size, size), np.float32)
     for blur, deviation in octaves:
-        noise: NDArray[Any] = rng.standard_normal((size, size), dtype=np.float32)
+        shrink = 8 if blur >= 16 else 1  # what is that smooth needs no more
+        cells = size // shrink
+        noise: NDArray[Any] = rng.standard_normal((cells, cells), dtype=np.float32)
         if blur > 0:
-            noise = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur)[
-                size // 2 : -size // 2, size // 2 : -size // 2
-            ]
+            wide = cv2.GaussianBlur(np.tile(noise, (2, 2)), (0, 0), blur / shrink)
+            noise = wide[cells // 2 : -cells // 2, cells // 2 : -cells // 2]
+        if shrink > 1:
+            wide = cv2.copyMakeBorder(noise, 2, 2, 2, 2, cv2.BORDER_WRAP)
+            wide = cv2.resize(wide, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_CUBIC)
+            noise = wide[2 * shrink : -2 * shrink, 2 * shrink : -2 * shrink]
         total += noise * (deviation / max(float(noise.std()), 1e-6))
     return total
 

@@ -119,7 +119,7 @@ class Pedestrians:
         place = np.minimum(walked / _TRACK_STEP_S, self._tracks.shape[1] - 1.001)
         index = place.astype(np.int64)
         here, ahead = self._tracks[people, index], self._tracks[people, index + 1]
-        poses = here + (ahead - here) * (place - index)[:, None]
+        poses: Array = here + (ahead - here) * (place - index)[:, None]
         poses[:, 2] = here[:, 2] + np.where(onward, 0.0, np.pi)
         return poses
 

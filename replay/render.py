@@ -116,13 +116,16 @@ class Renderer:
         if not len(near):
             return
         tint = np.zeros(image.shape[:2], np.uint8)
+        outlines: list[NDArray[Any]] = []
         if self.world.light.shadow > 0.2:
-            hulls = shadow_outlines(moving, self.world.light, np.flatnonzero(distance < 45))
-            self._tint(tint, hulls, round(255 * self.world.light.shadow), lens, pose)
+            outlines += shadow_outlines(moving, self.world.light, np.flatnonzero(distance < 45))
+        darkness = [round(255 * self.world.light.shadow)] * len(outlines)
         corners = moving.footprints[near]
         middle = corners.mean(axis=1, keepdims=True)
         for scale, dark in ((1.12, 70), (1.0, 110), (0.88, 140)):
-            self._tint(tint, list(middle + scale * (corners - middle)), dark, lens, pose)
+            outlines += list(middle + scale * (corners - middle))
+            darkness += [dark] * len(near)
+        self._tint(tint, outlines, darkness, lens, pose)
         rows = np.flatnonzero(tint.any(axis=1))
         if len(rows):
             part = np.s_[int(rows[0]) : int(rows[-1]) + 1]
@@ -133,20 +136,20 @@ class Renderer:
         self,
         tint: NDArray[np.uint8],
         outlines: Sequence[NDArray[Any]],
-        dark: int,
+        darkness: Sequence[int],
         lens: Intrinsics,
         pose: NDArray[np.float64],
     ) -> None:
-        """Draw outlines [k, 2] on the ground into a mask."""
-        if not outlines:
-            return
+        """Draw outlines [k, 2] on the ground into a mask, each with its darkness."""
         longest = max(len(outline) for outline in outlines)
         ground = np.zeros((len(outlines), longest, 3))
         for index, outline in enumerate(outlines):
-            ground[index, :, :2] = outline[np.minimum(np.arange(longest), len(outline) - 1)]
-        parts, _ = visible_parts(((ground - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32), lens)
-        for points in np.round(project_outlines(parts, lens) * 16).astype(np.int32):
-            cv2.fillPoly(tint, [points], dark, cv2.LINE_AA, 4)
+            ground[index, : len(outline), :2] = outline
+            ground[index, len(outline) :, :2] = outline[-1]
+        parts, index_of = visible_parts(((ground - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32), lens)
+        points = np.round(project_outlines(parts, lens) * 16).astype(np.int32)
+        for outline, index in zip(points, index_of, strict=True):
+            cv2.fillPoly(tint, [outline], darkness[index], cv2.LINE_AA, 4)
 
     def _label(
         self, image: NDArray[np.uint8], sight: Sight, rays: Rays, directions: Float32, origin: NDArray[np.float64]

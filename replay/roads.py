@@ -20,6 +20,12 @@ STEP_M = 0.5
 CROSSWALK_M = (0.6, 3.6)
 """Where a crosswalk begins and ends, measured outwards from its intersection."""
 
+RING_M = 6.5
+"""Width of the road around the island of a roundabout."""
+
+_FLARE_M = 6.0
+_ROUNDABOUTS = 0.3
+
 STOP_LINE_M = 4.6
 """Distance of a stop line from its intersection."""
 
@@ -114,11 +120,19 @@ class Intersection:
 
     arms : counter-clockwise
     outline : float64 [k, 2], the area between the arms, corners rounded
+    island_m : radius of the island of a roundabout around the centre, 0 for other intersections
     """
 
     centre: Array
     arms: tuple[Arm, ...]
     outline: Array
+    island_m: float = 0.0
+
+    @property
+    def island(self) -> Array:
+        """Outline of the island, float64 [k, 2]; empty where there is none."""
+        angles = np.linspace(0, 2 * np.pi, 73)[:-1] if self.island_m > 0 else np.empty(0)
+        return np.asarray(self.centre + self.island_m * np.stack((np.cos(angles), np.sin(angles)), axis=-1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -320,13 +334,16 @@ def _join(rng: np.random.Generator, roads: list[Road], count: int) -> tuple[list
     trims = [[0.0, 0.0] for _ in roads]
     crosswalks = [[False, False] for _ in roads]
     arms_of: list[list[Arm]] = []
+    islands: list[float] = []
     for node in range(count):
         arms = [Arm(i, end) for i, road in enumerate(roads) for end in (0, 1) if road.ends[end] == node]
         arms.sort(key=lambda arm: _outward_angle(roads[arm.road], arm.end, 8.0))
         arms_of.append(arms)
         corner_m = rng.uniform(5.5, 8.0)
+        islands.append(_island(rng, roads, arms))
         for arm in arms:
-            trims[arm.road][arm.end] = _setback(roads, arms, arm, corner_m)
+            setback = islands[-1] + RING_M + _FLARE_M if islands[-1] > 0 else _setback(roads, arms, arm, corner_m)
+            trims[arm.road][arm.end] = setback
         walks = rng.random() < 0.8 and all(roads[arm.road].profile.kind != "aisle" for arm in arms)
         for arm in arms:
             crosswalks[arm.road][arm.end] = bool(walks and rng.random() < 0.85)
@@ -335,8 +352,22 @@ def _join(rng: np.random.Generator, roads: list[Road], count: int) -> tuple[list
         limit = 0.42 * float(road.arc_m[-1])
         ends = (min(trim[0], limit), min(trim[1], limit))
         joined.append(Road(road.profile, road.points, road.left, road.arc_m, road.ends, ends, (walks_[0], walks_[1])))
-    intersections = [_intersection(joined, arms) for arms in arms_of]
+    intersections = [
+        _roundabout(joined, arms, island_m) if island_m > 0 else _intersection(joined, arms)
+        for arms, island_m in zip(arms_of, islands, strict=True)
+    ]
     return joined, intersections
+
+
+def _island(rng: np.random.Generator, roads: list[Road], arms: list[Arm]) -> float:
+    """Radius of the island where the arms shall meet in a roundabout, 0 where they shall not."""
+    island_m = rng.uniform(5.0, 8.0)
+    wanted = rng.random() < _ROUNDABOUTS
+    angles = np.array([_outward_angle(roads[arm.road], arm.end, 15.0) for arm in arms])
+    apart = np.diff(np.append(angles, angles[0] + 2 * np.pi)).min()
+    room = min(0.4 * float(roads[arm.road].arc_m[-1]) for arm in arms) > island_m + RING_M + _FLARE_M
+    streets = all(roads[arm.road].profile.kind != "aisle" for arm in arms)
+    return float(island_m) if wanted and streets and room and apart > np.radians(55) else 0.0
 
 
 def _outward_angle(road: Road, end: int, distance_m: float) -> float:
@@ -381,6 +412,38 @@ def _intersection(roads: list[Road], arms: list[Arm]) -> Intersection:
         outline.append(start)
         outline.extend(_corner(start, -out, stop, -out_next))
     return Intersection(np.mean([here for here, _ in sections], axis=0), tuple(arms), np.array(outline))
+
+
+def _roundabout(roads: list[Road], arms: list[Arm], island_m: float) -> Intersection:
+    """A ring around an island; every arm widens into it."""
+    centre = roads[arms[0].road].at(0.0 if arms[0].end == 0 else float(roads[arms[0].road].arc_m[-1]))
+    outer_m = island_m + RING_M
+    ends = []
+    for arm in arms:
+        here, out = cross_section(roads[arm.road], arm.end)
+        left = roads[arm.road].profile.half_width_m * np.array([-out[1], out[0]])
+        bearing = float(np.arctan2(here[1] - centre[1], here[0] - centre[0]))
+        opening = float(np.arcsin(min((np.linalg.norm(left) + 3.0) / outer_m, 0.95)))
+        ends.append((here - left, here + left, out, bearing, opening))
+    outline: list[Array] = []
+    for index, (right, left, out, bearing, opening) in enumerate(ends):
+        next_right, _, next_out, next_bearing, next_opening = ends[(index + 1) % len(ends)]
+        sweep = (next_bearing - bearing) % (2 * np.pi)
+        begin, end = bearing + opening, bearing + max(sweep - next_opening, opening)
+        ring = [centre + outer_m * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(begin, end, 24)]
+        outline += [right, left]
+        outline += _blend(left, -out, ring[0], np.array([-np.sin(begin), np.cos(begin)]))
+        outline += ring
+        outline += _blend(next_right, -next_out, ring[-1], np.array([np.sin(end), -np.cos(end)]))[::-1]
+    return Intersection(np.asarray(centre, np.float64), tuple(arms), np.array(outline), island_m)
+
+
+def _blend(start: Array, into: Array, stop: Array, along: Array) -> list[Array]:
+    """Cubic from `start`, which leads `into`, to `stop`, which leads on `along`; its ends left out."""
+    reach = 0.4 * np.linalg.norm(stop - start)
+    t = np.linspace(0, 1, 10)[1:-1, None]
+    near, far = start + reach * into, stop - reach * along
+    return list((1 - t) ** 3 * start + 3 * (1 - t) ** 2 * t * near + 3 * (1 - t) * t**2 * far + t**3 * stop)
 
 
 def _corner(start: Array, into: Array, stop: Array, into_stop: Array) -> list[Array]:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .roads import Road, RoadNetwork, arc_length, left_of
+from .roads import RING_M, Intersection, Road, RoadNetwork, arc_length, left_of
 
 Array = NDArray[np.float64]
 
@@ -19,6 +19,7 @@ LATERAL_MPS2: Final = 2.3
 BRAKE_MPS2: Final = 1.8
 """Deceleration of gentle braking."""
 
+_RING_LEAD_RAD: Final = np.radians(32)
 _SMOOTH_M: Final = 1.2
 
 
@@ -80,8 +81,11 @@ def make_route(
         points = _leg(here, direction, lane, exit_lane, start_m if index == 0 else 0.0)
         lane = _lane_for(turn, exit_lane, there)
         after = _leg(there, next_direction, lane, lane, 0.0)
-        curve = _turn_curve(points[-2:], after[:2])
         end = 1 if direction > 0 else 0
+        place = network.intersections[here.ends[end]]
+        curve = (
+            _ring_curve(place, points[-2:], after[:2]) if place.island_m > 0 else _turn_curve(points[-2:], after[:2])
+        )
         pieces += [points, curve]
         limits += [np.full(len(points), here.profile.speed_mps), np.full(len(curve), 9.0)]
         stop_m = 4.9 if here.crosswalks[end] else 1.4
@@ -150,6 +154,24 @@ def _turn_curve(before: Array, after: Array) -> Array:
             curve = _cubic(lead_in[-1], lead_in[-1] + 0.6 * leg * into, lead_out[0] - 0.6 * leg * out, lead_out[0])
             return np.concatenate((lead_in[1:], curve[1:-1], lead_out[:-1]))
     return _cubic(start, start + reach * into, stop - reach * out, stop)[1:-1]
+
+
+def _ring_curve(place: Intersection, before: Array, after: Array) -> Array:
+    """Way through a roundabout, counter-clockwise, from the end of one lane to the beginning of another."""
+    start, stop = before[-1], after[0]
+    into = (before[-1] - before[0]) / np.linalg.norm(before[-1] - before[0])
+    out = (after[1] - after[0]) / np.linalg.norm(after[1] - after[0])
+    radius_m = place.island_m + RING_M / 2
+    entry, leave = (float(np.arctan2(*(point - place.centre)[[1, 0]])) for point in (start, stop))
+    sweep = (leave - entry) % (2 * np.pi)
+    lead = min(_RING_LEAD_RAD, 0.5 * sweep)
+    angles = entry + np.linspace(lead, max(sweep - lead, lead), max(int((sweep - 2 * lead) * radius_m / 0.5), 1) + 1)
+    ring = place.centre + radius_m * np.stack((np.cos(angles), np.sin(angles)), axis=-1)
+    along = np.stack((-np.sin(angles), np.cos(angles)), axis=-1)
+    reach_in, reach_out = (0.38 * np.linalg.norm(gap) for gap in (ring[0] - start, stop - ring[-1]))
+    enter = _cubic(start, start + reach_in * into, ring[0] - reach_in * along[0], ring[0])
+    depart = _cubic(ring[-1], ring[-1] + reach_out * along[-1], stop - reach_out * out, stop)
+    return np.concatenate((enter[1:], ring[1:], depart[1:-1]))
 
 
 def _straight(start: Array, stop: Array) -> Array:

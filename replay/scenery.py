@@ -170,7 +170,8 @@ def furnish(
         _park_in_lot(rng, scenery, network.roads[lot.road], lot.span_m, lot.stall_m)
     for road in network.roads:
         for end in (0, 1):
-            _signals(rng, scenery, road, end)
+            ring = network.intersections[road.ends[end]].island_m > 0
+            _signals(rng, scenery, road, end, ring)
     green = rng.uniform(0.3, 1.0)
     for road in network.roads:
         if road.profile.parking_m > 0:
@@ -269,15 +270,16 @@ def _park_in_lot(
                 scenery.add(bodies.car(rng), road.at(arc, offset), yaw, margin_m=0.02, avoid="nothing")
 
 
-def _signals(rng: np.random.Generator, scenery: Scenery, road: Road, end: int) -> None:
-    """A signal or a sign at the right-hand side of the traffic that comes to an intersection."""
+def _signals(rng: np.random.Generator, scenery: Scenery, road: Road, end: int, ring: bool) -> None:
+    """A signal or a sign at the right-hand side of the traffic that comes to an intersection; a sign at a ring."""
     if road.profile.kind == "aisle":
         return
     inward = -1 if end == 0 else 1  # direction of that traffic along the road's points
     arc = road.span_m[end] - inward * (4.2 if road.crosswalks[end] else 1.0)
     offset = -inward * (road.profile.half_width_m + 0.65)
     facing = road.heading_at(arc) + (np.pi if inward > 0 else 0.0)
-    make = bodies.traffic_light if road.crosswalks[end] and road.profile.kind != "residential" else bodies.sign
+    lit = road.crosswalks[end] and road.profile.kind != "residential" and not ring
+    make = bodies.traffic_light if lit else bodies.sign
     scenery.add(make(rng), road.at(arc, offset), facing, margin_m=0.05, avoid="street")
 
 

@@ -121,7 +121,7 @@ class World:
         layers["direction_rad"] = ((direction + np.pi / 2) % np.pi - np.pi / 2).astype(np.float32)
         things = np.where(inside, self._occupied[row, column], 0)
         moving = self.moving_bodies(timestamp_ns)
-        middles = np.concatenate((moving.centres, np.zeros((len(moving.centres), 1))), axis=1)
+        middles = np.concatenate((moving.centres, np.zeros((len(moving.centres), 1))), axis=1, dtype=np.float64)
         in_ego = world_from_ego.inverse().apply(middles)[:, :2]
         reach_m = moving.radii[:, None] + grid.resolution_m
         low, high = (np.clip(grid.cell_of(in_ego + side * reach_m)[0], 0, grid.shape) for side in (-1, 1))
