@@ -6,7 +6,7 @@ that point at each other are bridged, and what is long enough is smoothed and si
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,15 +74,20 @@ def trace_polylines(
     grid.check("probability", probability, np.float32)
     grid.check("observed", observed, np.bool_)
     field = RidgeField.of(probability, observed, rules.threshold)
-    lines = follow_ridges(field, rules.spur_m / grid.resolution_m)
-    lines = join_gaps(lines, rules.join_m / grid.resolution_m)
-    polylines = [_polyline(grid, line, field.strength, rules.tolerance_m) for line in lines if len(line.points) > 1]
-    return longest_first(line for line in polylines if line.length_m >= rules.min_length_m)
+    return tuple(_polyline(grid, line, field.strength, rules.tolerance_m) for line in trace_lines(grid, field, rules))
 
 
-def longest_first(lines: Iterable[Polyline]) -> tuple[Polyline, ...]:
-    """Lines in an order that depends on nothing but themselves."""
-    return tuple(sorted(lines, key=lambda line: (-round(line.length_m, 6), *line.points_xy[0], *line.points_xy[-1])))
+def trace_lines(grid: BevGrid, field: RidgeField, rules: LineRules) -> list[Points]:
+    """Lines along the ridges of a field, each float64 [n, 2] in cells, in steps of about a cell; ordered and directed.
+
+    Whole numbers are cell centres; the first point of a closed line is its last.
+    """
+    chains = follow_ridges(field, rules.spur_m / grid.resolution_m)
+    chains = join_gaps(chains, rules.join_m / grid.resolution_m)
+    lines = [(chain.length, smoothed(chain)) for chain in chains if len(chain.points) > 1]
+    lines = [(length, points) for length, points in lines if length * grid.resolution_m >= rules.min_length_m]
+    forward = [(length, points[::-1] if tuple(points[-1]) < tuple(points[0]) else points) for length, points in lines]
+    return [points for _, points in sorted(forward, key=lambda line: (-round(line[0], 6), *line[1][0], *line[1][-1]))]
 
 
 def join_gaps(lines: Sequence[Chain], gap_cells: float) -> list[Chain]:
@@ -144,11 +149,13 @@ def smoothed(chain: Chain) -> Points:
     return points
 
 
-def _polyline(grid: BevGrid, chain: Chain, strength: NDArray[np.float32], tolerance_m: float) -> Polyline:
-    cells = smoothed(chain)
-    i, j = np.clip(np.rint(cells), 0, np.array(grid.shape) - 1).astype(np.int64).T
-    points = to_metres(grid, cells)
-    if not chain.closed and tuple(points[-1]) < tuple(points[0]):
-        points = points[::-1]
-    confidence = float(np.clip(strength[i, j].mean(dtype=np.float64), 0.0, 1.0))
+def cells_of(grid: BevGrid, points: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices i and j of the cells nearest to points in cells."""
+    i, j = np.clip(np.rint(points), 0, np.array(grid.shape) - 1).astype(np.int64).T
+    return i, j
+
+
+def _polyline(grid: BevGrid, line: Points, strength: NDArray[np.float32], tolerance_m: float) -> Polyline:
+    confidence = float(np.clip(strength[cells_of(grid, line)].mean(dtype=np.float64), 0.0, 1.0))
+    points = to_metres(grid, line)
     return Polyline(points[simplified(points, tolerance_m)], confidence)
