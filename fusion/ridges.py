@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .._ext import smooth as kernel
+
 SIGMA_CELLS: Final = 1.0
 """Standard deviation of the smoothing."""
 
@@ -23,7 +25,7 @@ LEAST_BEND: Final = 0.15
 LEAST_HEIGHT: Final = 0.2
 """Value of the smoothed raster, relative to the largest nearby, below which it is the foot of a ridge."""
 
-_RADIUS: Final = 3
+_TAPS: Final = np.exp(-0.5 * (np.arange(-3, 4) / SIGMA_CELLS) ** 2).astype(np.float32)
 _STEPS: Final = 2
 _FLAT: Final = 1e-6
 _FLOOR: Final = 1e-3
@@ -103,19 +105,11 @@ def smooth(raster: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[
 
     What lies outside of the grid is not observed.
     """
-    both = np.stack((np.where(observed, raster, np.float32(0)), observed.astype(np.float32)))
-    taps = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / SIGMA_CELLS) ** 2)
-    taps = (taps / taps.sum()).astype(np.float32)
-    for axis in (1, 2):
-        padding, count = [(0, 0)] * 3, both.shape[axis] + 2
-        padding[axis] = (_RADIUS + 1, _RADIUS + 1)
-        padded = np.moveaxis(np.pad(both, padding), axis, 0)
-        total = taps[0] * padded[:count]
-        for shift, tap in enumerate(taps[1:], start=1):
-            total += tap * padded[shift : shift + count]
-        both = np.moveaxis(total, 0, axis)
-    value, weight = both
-    return np.asarray(value / np.maximum(weight, np.float32(_FLAT)))
+    nx, ny = raster.shape
+    out = np.empty((nx + 2, ny + 2), np.float32)
+    scratch = np.empty((2, nx + 1, ny + 2), np.float32)
+    kernel.smooth(np.ascontiguousarray(raster), np.ascontiguousarray(observed).view(np.uint8), _TAPS, scratch, out)
+    return out
 
 
 def _largest_nearby(raster: NDArray[np.float32]) -> NDArray[np.float32]:
