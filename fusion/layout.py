@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
+from .geometry import LayoutGeometry
 from .grid import BevGrid
 
 
@@ -38,6 +39,21 @@ class RoadLayout:
             raise InvalidArgument(expected("class", f"one of {', '.join(self.classes)}", name))
         plane: NDArray[np.float32] = self.probability[self.classes.index(name)]
         return plane
+
+    def geometry(self, direction_rad: NDArray[np.float32] | None = None) -> LayoutGeometry:
+        """Lines, corridors and intersections in metres: `lane_divider` and `road_edge` as polylines, and so on.
+
+        Computed anew by each call, in some milliseconds; equal rasters give equal geometry. What is not observed is
+        not guessed: lines and outlines end there. Classes that the layout does not have give nothing.
+
+        Parameters
+        ----------
+        direction_rad : float32 [nx, ny], direction of the road without sign, NaN where there is none; None: not known.
+            Corridors then follow the edges of drivable space.
+        """
+        from .vectorise import vectorise  # with the kernels, which a layout without geometry does not need
+
+        return vectorise(self, direction_rad)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, in wire order."""

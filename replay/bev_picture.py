@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
+from ..fusion.geometry import Arm, LayoutGeometry
 from ..fusion.grid import BevGrid
 from ..runtime.predictions import OccupancyGrid, Predictions, RoadLayout
 from .drawing import (
@@ -22,9 +23,18 @@ from .drawing import (
     draw_ego,
     draw_hatching,
     draw_ranges,
+    polyline,
 )
 from .drive import GroundTruth
 
+EDGE_LINE: Final = (214, 220, 255)
+DIVIDER_LINE: Final = (206, 246, 255)
+CORRIDOR_LINE: Final = (190, 150, 70)
+INTERSECTION_LINE: Final = (255, 205, 150)
+"""Colours of the geometry: blue, green, red; pale shades of those of the rasters that they lie on."""
+
+_ARROW_M: Final = 3.0
+_BARB_M: Final = 0.8
 _FAINTEST: Final = 0.15
 _FULL: Final = 0.7
 _STRENGTH: Final = {"intersection": 0.5}
@@ -43,10 +53,16 @@ def bev_outputs(predictions: Predictions) -> tuple[RoadLayout | None, OccupancyG
     )
 
 
-def draw_bev(view: BevView, layout: RoadLayout | None, occupancy: OccupancyGrid | None) -> Picture:
+def draw_bev(
+    view: BevView,
+    layout: RoadLayout | None,
+    occupancy: OccupancyGrid | None,
+    geometry: LayoutGeometry | None = None,
+) -> Picture:
     """Draw predictions: classes over each other by probability, occupancy on top, hatching where nobody ever saw.
 
-    What is remembered but not seen in this very set is darker.
+    What is remembered but not seen in this very set is darker. The geometry of the layout is drawn over all of it as
+    thin lines, see :func:`draw_geometry`.
 
     Raises
     ------
@@ -72,8 +88,33 @@ def draw_bev(view: BevView, layout: RoadLayout | None, occupancy: OccupancyGrid 
     picture = view.raster(cells)
     draw_hatching(picture, np.asarray(view.raster((~observed).astype(np.uint8)), dtype=np.bool_))
     draw_ranges(picture, view)
+    if geometry is not None:
+        draw_geometry(picture, view, geometry)
     draw_ego(picture, view)
     return picture
+
+
+def draw_geometry(picture: Picture, view: BevView, geometry: LayoutGeometry) -> None:
+    """Draw lines, centre lines of corridors, and outlines of intersections with an arrow along each arm."""
+    for corridor in geometry.corridors:
+        polyline(picture, view.pixels(corridor.points_xy), CORRIDOR_LINE, 1)
+    for place in geometry.intersections:
+        polyline(picture, view.pixels(place.outline_xy), INTERSECTION_LINE, 1, closed=True)
+        for arm in place.arms:
+            _draw_arm(picture, view, arm)
+    for lines, colour in ((geometry.road_edges, EDGE_LINE), (geometry.lane_dividers, DIVIDER_LINE)):
+        for line in lines:
+            polyline(picture, view.pixels(line.points_xy), colour, 1)
+
+
+def _draw_arm(picture: Picture, view: BevView, arm: Arm) -> None:
+    along = np.array([np.cos(arm.direction_rad), np.sin(arm.direction_rad)])
+    across = np.array([-along[1], along[0]])
+    foot = np.array([arm.x_m, arm.y_m])
+    tip = foot + _ARROW_M * along
+    barbs = [tip - _BARB_M * (along + across), tip, tip - _BARB_M * (along - across)]
+    polyline(picture, view.pixels(np.array([foot, tip])), INTERSECTION_LINE, 1)
+    polyline(picture, view.pixels(np.array(barbs)), INTERSECTION_LINE, 1)
 
 
 def draw_truth(view: BevView, truth: GroundTruth) -> Picture:

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DriveError, expected
+from ..fusion.geometry import Polyline
 from ..fusion.grid import BevGrid
+from ..fusion.polylines import trace_polylines
 from ..fusion.rig import Rig
 from ..runtime.engine import Runtime
 from ..runtime.frames import FrameSet
-from ..runtime.predictions import Predictions
+from ..runtime.predictions import Predictions, RoadLayout
 from .disturbance import Disturbance
 from .drive import Drive, DriveStep, GroundTruth
 from .matching import IntersectionCounts, PolylineCounts
@@ -197,6 +199,9 @@ class _Comparison:
                 if name in truth.layers:
                     counts = result.road_layout.setdefault(name, ClassCounts())
                     ious[name] = counts.add(layout[name], truth.layers[name], masks)
+            for name in POLYLINE_CLASSES:
+                if name in ious:
+                    result.polylines[name].add(*_lines(layout, truth, name))
             if INTERSECTION in ious:
                 there = truth.layers[INTERSECTION]
                 result.intersections.add(layout[INTERSECTION], there, masks.visible, truth.grid)
@@ -212,6 +217,13 @@ class _Comparison:
     def _check_grid(self, grid: BevGrid, truth: GroundTruth) -> None:
         if grid != truth.grid:
             raise DriveError(f"{self._drive.name}: " + expected("grid of the truth", f"{grid}", truth.grid))
+
+
+def _lines(layout: RoadLayout, truth: GroundTruth, name: str) -> tuple[tuple[Polyline, ...], list[NDArray[np.float64]]]:
+    """Polylines of a class as predicted and as they are, both in the cells that were observed."""
+    predicted = trace_polylines(layout.grid, layout[name], layout.observed)
+    true = trace_polylines(truth.grid, truth.layers[name].astype(np.float32), layout.observed)
+    return predicted, [line.points_xy for line in true]
 
 
 def _corridor_direction(predictions: Predictions) -> NDArray[np.float32] | None:

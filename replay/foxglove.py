@@ -1,8 +1,8 @@
 """Messages of the Foxglove schemas, and the values of Octobev that they carry.
 
-The only module that knows the protobuf messages. Decoders take the serialised bytes of one message and raise
-:class:`DriveError` (or :class:`CalibrationError`) on whatever they cannot make sense of; encoders give bytes that
-depend on nothing but their arguments.
+With :mod:`octobev.replay.scenes` all that knows the protobuf messages. Decoders take the serialised bytes of one
+message and raise :class:`DriveError` (or :class:`CalibrationError`) on whatever they cannot make sense of; encoders
+give bytes that depend on nothing but their arguments.
 
 Conventions of the schemas (https://docs.foxglove.dev/docs/sdk/schemas): a FrameTransform is `parent_from_child`,
 quaternions are x, y, z, w; a Grid's `pose` is its corner, data is row-major in y, the columns run along x, which is the
@@ -25,6 +25,7 @@ from foxglove_schemas_protobuf.FrameTransforms_pb2 import FrameTransforms
 from foxglove_schemas_protobuf.Grid_pb2 import Grid
 from foxglove_schemas_protobuf.PackedElementField_pb2 import PackedElementField
 from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
+from foxglove_schemas_protobuf.SceneUpdate_pb2 import SceneUpdate
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ TRANSFORM: Final = "foxglove.FrameTransform"
 TRANSFORMS: Final = "foxglove.FrameTransforms"
 GRID: Final = "foxglove.Grid"
 RAW_IMAGE: Final = "foxglove.RawImage"
+SCENE: Final = "foxglove.SceneUpdate"
 
 MESSAGES: Final = MappingProxyType(
     {
@@ -51,6 +53,7 @@ MESSAGES: Final = MappingProxyType(
         TRANSFORMS: FrameTransforms,
         GRID: Grid,
         RAW_IMAGE: RawImage,
+        SCENE: SceneUpdate,
     }
 )
 """Schema name -> protobuf message class."""

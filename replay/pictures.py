@@ -168,9 +168,9 @@ class _Layout:
         left = self.panels_left
         draw_text(picture, "prediction", (left, 37), size=16, colour=MUTED)
         if outputs:
-            panel = draw_bev(
-                self.view, layout if layout in outputs else None, occupancy if occupancy in outputs else None
-            )
+            shown = layout if layout in outputs else None
+            geometry = shown.geometry() if shown is not None else None
+            panel = draw_bev(self.view, shown, occupancy if occupancy in outputs else None, geometry)
         else:
             panel = canvas(*self.view.size, PANEL)
             draw_text(panel, "no prediction", (self.view.size[0] / 2, 60), colour=WARNING, align="centre")

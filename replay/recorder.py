@@ -27,6 +27,7 @@ from ..runtime.predictions import CameraOutput, OccupancyGrid, Predictions, Road
 from . import foxglove
 from .drive import Drive, GroundTruth
 from .mcap import TRUTH_TOPIC
+from .scenes import encode_scene
 from .survey import RIG_METADATA
 
 WORLD_FRAME: Final = "map"
@@ -49,6 +50,7 @@ class Recorder:
     path : the file, or an unbuffered binary file open for writing (it is then not closed here)
     rig : the cameras
     overwrite : replace an existing file instead of refusing
+    geometry : write the geometry of every road layout too
     segmentation : write every segmentation's most probable class as a mono8 RawImage on `/camera/<camera>/<output>`
 
     Raises
@@ -59,10 +61,17 @@ class Recorder:
     """
 
     def __init__(
-        self, path: str | Path | BinaryIO, rig: Rig, *, overwrite: bool = False, segmentation: bool = False
+        self,
+        path: str | Path | BinaryIO,
+        rig: Rig,
+        *,
+        overwrite: bool = False,
+        geometry: bool = True,
+        segmentation: bool = False,
     ) -> None:
         self.name = str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "recording"))
         self.rig = rig
+        self._geometry = geometry
         self._segmentation = segmentation
         self._owned = isinstance(path, (str, Path))
         self._closed = False
@@ -101,7 +110,8 @@ class Recorder:
         """Write the top-down outputs, and the ego pose of the set that they were made from.
 
         `RoadLayout` becomes a Grid on `/<output>` with one uint8 field per class (probability 0..255) and `observed`
-        (0 or 1); `OccupancyGrid` one with `probability` and `observed`. Other top-down outputs are not recorded.
+        (0 or 1), and its geometry a SceneUpdate on `/<output>_geometry`; `OccupancyGrid` becomes a Grid with
+        `probability` and `observed`. Other top-down outputs are not recorded.
         """
         timestamp_ns = predictions.timestamp_ns
         if frame_set is not None and frame_set.world_from_ego is not None:
@@ -111,6 +121,9 @@ class Recorder:
             if layers:
                 grid = foxglove.encode_grid(timestamp_ns, EGO_FRAME, output.grid, layers)
                 self._add(f"/{name}", foxglove.GRID, timestamp_ns, grid)
+            if self._geometry and isinstance(output, RoadLayout) and f"{name}_geometry" not in predictions.bev:
+                scene = encode_scene(timestamp_ns, EGO_FRAME, output.geometry())
+                self._add(f"/{name}_geometry", foxglove.SCENE, timestamp_ns, scene)
         if not self._segmentation:
             return
         for name, outputs in predictions.camera_outputs.items():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
 from ..predictions import BevOutput, CameraOutput, OccupancyGrid, Predictions, RoadLayout
+from . import geometry
 from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
 from .names import RIG, camera_topic
 from .wire import Buffer, pack
@@ -41,17 +42,43 @@ class Content:
     reason: str | None = None
 
 
-def topics_of(predictions: Predictions) -> dict[str, BevOutput | CameraOutput | str]:
-    """Every topic that these predictions are published on, with its output or the reason why that is not valid."""
-    topics: dict[str, BevOutput | CameraOutput | str] = dict(predictions.outputs())
+@dataclass(frozen=True, slots=True)
+class GeometryOf:
+    """The geometry of a road layout, which is computed when it is encoded."""
+
+    layout: RoadLayout
+
+
+Publishable = BevOutput | CameraOutput | GeometryOf
+"""What a topic carries when it is valid."""
+
+
+def geometry_topic(output: str) -> str:
+    """Topic of the geometry of a road layout."""
+    return f"{output}_geometry"
+
+
+def topics_of(predictions: Predictions) -> dict[str, Publishable | str]:
+    """Every topic that these predictions are published on, with its output or the reason why that is not valid.
+
+    Each road layout has a second topic for its geometry, unless an output of the bundle is called so.
+    """
+    topics: dict[str, Publishable | str] = {
+        geometry_topic(name): GeometryOf(output)
+        for name, output in predictions.bev.items()
+        if isinstance(output, RoadLayout)
+    }
+    topics |= dict(predictions.outputs())
     for name, reason in predictions.invalid.items():
         output, _, camera = name.partition("/")
         topics[camera_topic(camera, output) if camera else output] = reason
     return topics
 
 
-def kind_of(output: BevOutput | CameraOutput) -> str:
+def kind_of(output: Publishable) -> str:
     """Kind of an output as it is called on the wire."""
+    if isinstance(output, GeometryOf):
+        return geometry.KIND
     if isinstance(output, RoadLayout):
         return "road_layout"
     if isinstance(output, OccupancyGrid):
@@ -60,7 +87,7 @@ def kind_of(output: BevOutput | CameraOutput) -> str:
 
 
 def encode_output(
-    topic: str, output: BevOutput | CameraOutput | str, predictions: Predictions, stamp: Stamp, *, kind: str
+    topic: str, output: Publishable | str, predictions: Predictions, stamp: Stamp, *, kind: str
 ) -> list[Buffer]:
     """Make the message of one output.
 
@@ -122,12 +149,13 @@ def encode_rig(rig: Rig, rig_sha256: str, stamp: Stamp) -> list[Buffer]:
     return pack(header, {})
 
 
-def _content(output: BevOutput | CameraOutput) -> Content:
+def _content(output: Publishable) -> Content:
     kind = kind_of(output)
+    if isinstance(output, GeometryOf):
+        if (fault := _fault(output.layout.arrays(), "probability")) is not None:
+            return Content(kind, reason=fault)
+        return Content(kind, {"grid": _grid(output.layout.grid)}, geometry.to_arrays(output.layout.geometry()))
     arrays = dict(output.arrays())
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return Content(kind, reason=f"{name} holds NaN or infinity")
     if isinstance(output, CameraOutput):
         fields: dict[str, Any] = {
             "classes": output.classes,
@@ -138,17 +166,29 @@ def _content(output: BevOutput | CameraOutput) -> Content:
     else:
         fields = {"grid": _grid(output.grid)}
         probability = "probability" if kind == "road_layout" else None
+    if (fault := _fault(arrays, probability)) is not None:
+        return Content(kind, reason=fault)
     if isinstance(output, RoadLayout):
         fields["classes"] = output.classes
     if isinstance(output, OccupancyGrid):
         fields["half_life_s"] = output.half_life_s if np.isfinite(output.half_life_s) else None
         arrays = {"probability": _octets(output.probability), **arrays}
     if probability is not None:
-        values = arrays[probability]
-        if values.size and not (values.min() >= -_RANGE_TOLERANCE and values.max() <= 1 + _RANGE_TOLERANCE):
-            return Content(kind, reason=f"{probability} leaves 0..1: {values.min():g} to {values.max():g}")
-        arrays[probability] = _octets(values)
+        arrays[probability] = _octets(arrays[probability])
     return Content(kind, fields, arrays)
+
+
+def _fault(arrays: Mapping[str, NDArray[Any]], probability: str | None) -> str | None:
+    """What makes arrays unfit to be published, one of which may be a probability; None: nothing."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"{name} holds NaN or infinity"
+    if probability is None or not arrays[probability].size:
+        return None
+    low, high = arrays[probability].min(), arrays[probability].max()
+    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+        return f"{probability} leaves 0..1: {low:g} to {high:g}"
+    return None
 
 
 def _octets(probability: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidArgument, WireError, expected
+from ...fusion.geometry import LayoutGeometry
 from ...fusion.grid import BevGrid
 from ...fusion.lens import Intrinsics, LensModel
 from ...fusion.pose import Pose
 from ...fusion.rig import Camera, Rig
 from ..predictions import BevTensor, CameraOutput, OccupancyGrid, RoadLayout
+from . import geometry
 from .header import Header
 
 CAMERA_KINDS: Final = ("segmentation", "depth", "features", "raw")
@@ -44,7 +46,7 @@ class Message:
 
     @property
     def kind(self) -> str:
-        """What the content is: road_layout, occupancy, bev_raw, segmentation, depth, features, raw, rig."""
+        """What the content is: road_layout, layout_geometry, occupancy, bev_raw, segmentation, depth, rig, ..."""
         return self.header.kind
 
     @property
@@ -87,6 +89,11 @@ class Message:
             self.arrays["observed"],
             self.arrays["seen_by"],
         )
+
+    def layout_geometry(self) -> LayoutGeometry:
+        """The geometry of a road layout; numbers as on the wire, float32."""
+        self._require(geometry.KIND)
+        return geometry.from_arrays(self.arrays)
 
     def occupancy(self) -> OccupancyGrid:
         """The occupancy grid, exactly as published."""
@@ -162,7 +169,7 @@ def check_content(message: Message) -> None:
     if header.half_life_s is not None and not header.half_life_s > 0:
         raise WireError(expected("half_life_s", "positive", header.half_life_s))
     classes = len(header.classes)
-    if message.kind in ("road_layout", "occupancy", "bev_raw"):
+    if message.kind in ("road_layout", geometry.KIND, "occupancy", "bev_raw"):
         if grid is None:
             raise WireError(expected(f"header of a {message.kind}", "one with a grid", "none"))
         _check_bev(message, grid.shape, classes)
@@ -180,6 +187,9 @@ def check_content(message: Message) -> None:
 def _check_bev(message: Message, shape: tuple[int, int], classes: int) -> None:
     if message.kind == "bev_raw":
         _check_array(message, "values", None)
+        return
+    if message.kind == geometry.KIND:
+        message.layout_geometry()
         return
     layers = (classes, *shape) if message.kind == "road_layout" else shape
     _check_array(message, "probability", "uint8", layers)

@@ -18,7 +18,7 @@ import zmq
 from ...errors import EndpointError, InvalidArgument, TopicError, expected
 from ...fusion.rig import Rig
 from ..predictions import Predictions
-from .encode import Stamp, encode_output, encode_rig, kind_of, topics_of
+from .encode import Stamp, encode_output, encode_rig, geometry_topic, kind_of, topics_of
 from .endpoints import check_endpoint, default_endpoint, identity_of, refuse_taken_path, remove_path
 from .header import MAX_PART_BYTES, UNKNOWN_KIND
 from .names import RESERVED, RIG, check_topic, topic_part
@@ -141,6 +141,9 @@ class Publisher:
         sent = 0
         with self._changed:
             self._require_open()
+            for name, reason in predictions.invalid.items():
+                if geometry_topic(name) in self._kinds:  # a layout that had a geometry before
+                    outputs.setdefault(geometry_topic(name), reason)
             self._read_subscriptions()
             self._make_room(len(outputs))
             for topic, output in outputs.items():

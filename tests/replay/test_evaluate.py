@@ -187,3 +187,25 @@ def test_truth_on_another_grid_is_refused():
     other = GroundTruth(1, BevGrid(0.0, 2.0, 0.0, 1.0, 1.0), {"drivable": np.zeros((2, 1), dtype=np.uint8)})
     with pytest.raises(DriveError, match="grid of the truth must be"):
         evaluate([OneSet(other)], Predicted(layout(0, 0, 0, 0)))
+
+
+def drawn_line(y_m, grid):
+    y = grid.centres()[..., 1]
+    return np.where(np.abs(y - y_m) < 0.25, 1.0, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("aside_m", "expected"), [(0.0, (1, 1, 1)), (0.75, (0, 1, 1)), (1.25, (0, 0, 1)), (3.0, (0, 0, 0))]
+)
+def test_polylines_are_compared_with_those_of_the_truth(aside_m, expected):
+    grid = BevGrid(0.0, 24.0, -8.0, 8.0, 0.25)
+    there = drawn_line(0.75, grid)
+    observed = np.ones(grid.shape, np.bool_)
+    said = drawn_line(0.75 + aside_m, grid)[None]
+    made = RoadLayout(grid, ("lane_divider",), said, observed, observed.astype(np.uint64))
+    step = GroundTruth(1, grid, {"lane_divider": there.astype(np.uint8)})
+    report = evaluate([OneSet(step)], Predicted(made)).report()
+    *figures, mean = report["polylines"]["lane_divider"]["chamfer_ap"].values()
+    assert tuple(figures) == expected
+    assert mean == pytest.approx(sum(expected) / 3, abs=1e-3)
+    assert report["polylines"]["road_edge"]["chamfer_ap"]["mean"] is None

@@ -10,11 +10,20 @@ import cv2
 import numpy as np
 import pytest
 from octobev.errors import InvalidArgument, RecordingError
+from octobev.fusion.geometry import Arm, Intersection, LayoutGeometry, Polyline
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
-from octobev.replay.bev_picture import bev_outputs, draw_bev, draw_truth, legend_of
+from octobev.replay.bev_picture import (
+    DIVIDER_LINE,
+    EDGE_LINE,
+    INTERSECTION_LINE,
+    bev_outputs,
+    draw_bev,
+    draw_truth,
+    legend_of,
+)
 from octobev.replay.drawing import CLASS_COLOURS, HATCH, UNOBSERVED, WARNING, BevView, Tile
 from octobev.replay.drive import GroundTruth
 from octobev.replay.gif import GrowingGif
@@ -130,6 +139,27 @@ def test_unseen_cells_are_hatched_and_remembered_ones_darker() -> None:
     new, remembered = picture[150, 20].astype(int), picture[330, 20].astype(int)
     np.testing.assert_allclose(new, CLASS_COLOURS["drivable"], atol=2)
     np.testing.assert_allclose(remembered, new * 0.72, atol=2)
+
+
+def test_geometry_is_drawn_where_it_is() -> None:
+    line = Polyline(np.array([(5.0, 3.05), (25.0, 3.05)]), 1.0)
+    place = Intersection(
+        np.array([(5.0, -8.0), (15.0, -8.0), (15.0, -2.0), (5.0, -2.0)]), (Arm(15.0, -5.0, 0.0, 6.0),), True, 1.0
+    )
+    plain = draw_bev(VIEW, layout(), None)
+    for geometry, colour, on in (
+        (LayoutGeometry(lane_dividers=(line,)), DIVIDER_LINE, (12.0, 3.0)),
+        (LayoutGeometry(road_edges=(line,)), EDGE_LINE, (12.0, 3.0)),
+        (LayoutGeometry(intersections=(place,)), INTERSECTION_LINE, (10.0, -8.0)),
+        (LayoutGeometry(intersections=(place,)), INTERSECTION_LINE, (16.5, -5.0)),
+    ):
+        picture = draw_bev(VIEW, layout(), None, geometry)
+        u, v = np.rint(VIEW.pixels(np.array(on))).astype(int)
+        near = picture[v - 1 : v + 2, u - 1 : u + 2].reshape(-1, 3).astype(int)
+        assert np.abs(near - colour).max(axis=1).min() < 100
+        changed = np.argwhere((picture != plain).any(axis=2))
+        assert len(changed) > 30
+    assert (draw_bev(VIEW, layout(), None, LayoutGeometry()) == plain).all()
 
 
 def test_ground_truth_is_drawn_like_a_prediction() -> None:

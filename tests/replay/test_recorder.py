@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from foxglove_schemas_protobuf.Grid_pb2 import Grid
 from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
+from foxglove_schemas_protobuf.SceneUpdate_pb2 import SceneUpdate
 from mcap.reader import NonSeekingReader, make_reader
 from mcap_protobuf.decoder import DecoderFactory
 from octobev.errors import InvalidArgument, RecordingError
@@ -162,7 +163,7 @@ def test_predictions_become_grids_a_viewer_understands(path):
     with Recorder(path, RIG) as recorder:
         recorder.write(made)
     found = {topic: (schema, message, decoded) for topic, schema, message, decoded in messages(path)}
-    assert sorted(found) == ["/occupancy", "/road_layout"]
+    assert sorted(found) == ["/occupancy", "/road_layout", "/road_layout_geometry"]
     schema, message, grid = found["/road_layout"]
     assert schema == Grid.DESCRIPTOR.full_name
     assert message.log_time == message.publish_time == made.timestamp_ns == grid.timestamp.ToNanoseconds()
@@ -173,6 +174,23 @@ def test_predictions_become_grids_a_viewer_understands(path):
     assert (grid.pose.position.x, grid.pose.position.y, grid.frame_id) == (-2, -1, "base_link")
     cells = np.frombuffer(found["/occupancy"][2].data, np.uint8).reshape(GRID.shape[1], GRID.shape[0], 2)
     np.testing.assert_array_equal(cells[:, :, 0].T, np.rint(made.occupancy.probability * 255))
+
+
+def test_the_geometry_of_a_road_layout_becomes_a_scene(path):
+    made = predictions()
+    with Recorder(path, RIG) as recorder:
+        recorder.write(made)
+    found = {topic: (schema, message, decoded) for topic, schema, message, decoded in messages(path)}
+    schema, message, scene = found["/road_layout_geometry"]
+    assert (schema, message.log_time) == (SceneUpdate.DESCRIPTOR.full_name, made.timestamp_ns)
+    assert [entity.id for entity in scene.entities] == ["lane_divider", "road_edge", "corridor", "intersection"]
+    assert {entity.frame_id for entity in scene.entities} == {"base_link"}
+
+
+def test_geometry_may_be_left_out(path):
+    with Recorder(path, RIG, geometry=False) as recorder:
+        recorder.write(predictions())
+    assert sorted({topic for topic, *_ in messages(path)}) == ["/occupancy", "/road_layout"]
 
 
 def test_the_pose_of_the_set_is_written_with_the_predictions(path):
@@ -190,7 +208,7 @@ def test_segmentation_is_written_on_request_as_the_most_probable_class(path):
     with Recorder(path, RIG, segmentation=True) as recorder:
         recorder.write(made)
     found = {topic: (schema, decoded) for topic, schema, _, decoded in messages(path)}
-    assert sorted(found) == ["/camera/rear/segmentation", "/occupancy", "/road_layout"]
+    assert sorted(found) == ["/camera/rear/segmentation", "/occupancy", "/road_layout", "/road_layout_geometry"]
     schema, labels = found["/camera/rear/segmentation"]
     assert (schema, labels.encoding) == (RawImage.DESCRIPTOR.full_name, "mono8")
     values = made.camera_outputs["segmentation"]["rear"].values
@@ -344,7 +362,7 @@ def test_predictions_alone_are_no_drive_but_a_valid_file(path):
     with Recorder(path, RIG) as recorder:
         for number in range(3):
             recorder.write(predictions(number))
-    assert [topic for topic, *_ in messages(path)] == ["/road_layout", "/occupancy"] * 3
+    assert [topic for topic, *_ in messages(path)] == ["/road_layout", "/road_layout_geometry", "/occupancy"] * 3
 
 
 def test_raw_top_down_outputs_are_left_out(path):

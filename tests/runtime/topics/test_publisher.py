@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from octobev import CameraOutput, Predictions, Publisher, Rig, Subscriber
+from octobev import CameraOutput, Predictions, Publisher, Rig, RoadLayout, Subscriber
 from octobev.errors import EndpointError, InvalidArgument, TopicError
 from octobev.runtime.topics.wire import decode
 
@@ -293,3 +293,25 @@ def test_publishing_from_several_threads(endpoint: str, make_predictions: Make) 
         for thread in threads:
             thread.join()
         assert [subscriber.receive(WAIT_S).sequence for _ in range(20)] == list(range(20))
+
+
+def test_geometry_is_computed_only_for_who_listens_to_it(
+    endpoint: str, make_predictions: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    geometry = RoadLayout.geometry
+    monkeypatch.setattr(RoadLayout, "geometry", lambda layout: asked.append(layout) or geometry(layout))
+    with Publisher(endpoint) as publisher, Subscriber(endpoint, "road_layout") as plain:
+        assert publisher.wait_for_subscription("road_layout", WAIT_S)
+        publisher.publish(make_predictions(0))
+        assert plain.receive(WAIT_S).kind == "road_layout"
+        assert asked == []
+        with Subscriber(endpoint, "road_layout_geometry") as subscriber:
+            assert publisher.wait_for_subscription("road_layout_geometry", WAIT_S)
+            publisher.publish(make_predictions(1))
+            assert subscriber.receive(WAIT_S).kind == "layout_geometry"
+            assert len(asked) == 1
+            withheld = make_predictions(2)
+            publisher.publish(make_predictions(2, bev={"heat": withheld.bev["heat"]}, invalid={"road_layout": "NaN"}))
+            message = subscriber.receive(WAIT_S)
+            assert (message.valid, message.reason, message.kind) == (False, "NaN", "layout_geometry")

@@ -56,6 +56,7 @@ def same(a: Message, b: Message) -> bool:
 def test_topics_of_predictions(make_predictions: Make) -> None:
     assert set(topics_of(make_predictions())) == {
         "road_layout",
+        "road_layout_geometry",
         "occupancy",
         "heat",
         "corridor",
