@@ -16,6 +16,9 @@ from .net import ResidualBlock, Tensor, functional, nn, torch
 DIRECTION_CHANNELS = 2
 """cos 2t and sin 2t: a direction that has no sign."""
 
+CHANNEL_STEP = 16
+"""What blocked kernels work in; with 8 channels PyTorch 2.13 corrupts memory in the backward pass on CPUs."""
+
 STATE_FACTOR = 2
 """Grid cells per cell of the state, along each axis."""
 
@@ -33,7 +36,7 @@ class TopDownConfig:
     classes : names of the layers of the road layout
     fine_channels : at grid resolution
     state_channels : of the recurrent state, at half resolution
-    coarse_channels : at a quarter and an eighth
+    coarse_channels : at a quarter and an eighth; these four are multiples of :data:`CHANNEL_STEP`
     """
 
     nx: int = 128
@@ -49,6 +52,9 @@ class TopDownConfig:
     def __post_init__(self) -> None:
         if self.nx % 8 or self.ny % 8 or min(self.nx, self.ny) < 8:
             raise InvalidArgument(expected("cells of the grid", "multiples of 8", f"{self.nx}x{self.ny}"))
+        widths = (self.fine_channels, self.state_channels, *self.coarse_channels)
+        if min(widths) < CHANNEL_STEP or any(width % CHANNEL_STEP for width in widths):
+            raise InvalidArgument(expected("channels of each level", f"multiples of {CHANNEL_STEP}", widths))
 
     @property
     def lifted_channels(self) -> int:

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from octobev.errors import InvalidArgument
 from octobev.fusion.grid import BevGrid
@@ -9,7 +8,7 @@ from octobev.models.net import parameter_count  # noqa: E402
 from octobev.models.topdown_net import ConvGru, ExportedTopDownNet, TopDownConfig, TopDownNet  # noqa: E402
 
 SMALL = TopDownConfig(
-    nx=16, ny=8, feature_channels=4, heights_m=(0.0, 1.0), fine_channels=8, state_channels=8, coarse_channels=(8, 8)
+    nx=16, ny=8, feature_channels=4, heights_m=(0.0, 1.0), fine_channels=16, state_channels=16, coarse_channels=(16, 16)
 )
 
 
@@ -18,7 +17,7 @@ def test_shapes_are_those_of_the_grid():
     outputs, state = net(torch.randn(3, 16 * 8, 8), net.empty_state(3))
     assert outputs.logits.shape == (3, len(SMALL.classes) + 1, 16, 8)
     assert outputs.direction.shape == (3, 2, 16, 8)
-    assert state.shape == (3, 8, 8, 4)
+    assert state.shape == (3, 16, 8, 4)
     assert SMALL.output_channels == 8
 
 
@@ -34,7 +33,7 @@ def test_row_of_a_cell_is_its_place_on_the_grid():
 
 def test_parts_together_are_the_whole():
     net = TopDownNet(SMALL).eval()
-    rows, state = torch.randn(2, 16 * 8, 8), torch.rand(2, 8, 8, 4)
+    rows, state = torch.randn(2, 16 * 8, 8), torch.rand(2, 16, 8, 4)
     whole, after = net(rows, state)
     encoded = net.encode(rows)
     next_state = net.cell(encoded.half, state)
@@ -72,4 +71,10 @@ def test_grid_is_checked():
     with pytest.raises(InvalidArgument, match=r"cells of the grid must be 16x8, got \(4, 4\)"):
         SMALL.check_grid(BevGrid(0.0, 4.0, 0.0, 4.0, 1.0))
     SMALL.check_grid(BevGrid(0.0, 16.0, 0.0, 8.0, 1.0))
-    assert np.prod(SMALL.state_shape) == 256
+    assert SMALL.state_shape == (16, 8, 4)
+
+
+@pytest.mark.parametrize("widths", [{"fine_channels": 8}, {"state_channels": 40}, {"coarse_channels": (0, 16)}])
+def test_channels_are_multiples_of_what_kernels_work_in(widths):
+    with pytest.raises(InvalidArgument, match=r"channels of each level must be multiples of 16, got \("):
+        TopDownConfig(**widths)
