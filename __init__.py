@@ -15,6 +15,7 @@ _HOME = {
     "Bundle": ".runtime.bundle",
     "Camera": ".fusion.rig",
     "CameraOutput": ".runtime.predictions",
+    "CorridorDirection": ".runtime.predictions",
     "Frame": ".runtime.frames",
     "FrameSet": ".runtime.frames",
     "Intrinsics": ".fusion.lens",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .runtime.frames import FrameSet as FrameSet
     from .runtime.frames import PixelFormat as PixelFormat
     from .runtime.predictions import CameraOutput as CameraOutput
+    from .runtime.predictions import CorridorDirection as CorridorDirection
     from .runtime.predictions import OccupancyGrid as OccupancyGrid
     from .runtime.predictions import Predictions as Predictions
     from .runtime.predictions import RoadLayout as RoadLayout

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -135,14 +136,26 @@ class TownWorkers:
     towns : seeds
     width, height : of the views
     processes : how many
+    draw : draws some of the towns, called in the process as `draw(folder, towns, width, height)`; None:
+        :func:`draw_towns`
     """
 
-    def __init__(self, folder: Path, towns: list[int], width: int, height: int, processes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        towns: list[int],
+        width: int,
+        height: int,
+        processes: int = 1,
+        draw: Callable[[Path, list[int], int, int], None] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         missing = [town for town in towns if not shard_path(folder, town).is_file()]
         context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = [
-            context.Process(target=_draw_towns, args=(folder, missing[index::processes], width, height), daemon=True)
+            context.Process(
+                target=draw or draw_towns, args=(folder, missing[index::processes], width, height), daemon=True
+            )
             for index in range(processes)
             if missing[index::processes]
         ]
@@ -174,7 +187,8 @@ class TownWorkers:
         time.sleep(0.1)
 
 
-def _draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
+def draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
+    """Draw towns into a folder, one after another, for as long as the process that asked for them lives."""
     cv2.setNumThreads(1)
     rays: dict[Intrinsics, Rays] = {}
     parent = multiprocessing.parent_process()

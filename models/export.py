@@ -8,9 +8,10 @@ import hashlib
 import io
 import sys
 import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from ..errors import BundleError, MissingFile, NetworkError, OctobevError, expec
 from .template import OUTPUTS, manifest_text
 
 if TYPE_CHECKING:
-    from .net import HydraNet
+    from .net import HydraNet, Tensor, nn
 
 OPSET = 17
 TOLERANCE = 1e-3
@@ -58,9 +59,7 @@ def export_bundle(net: HydraNet, folder: Path, frequencies: dict[str, float], ve
 
     graph = onnx_bytes(net)
     differences = compare_with_torch(net, graph)
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
-            raise NetworkError(expected(f"exported output {name}", f"within {TOLERANCE:g} of PyTorch", difference))
+    check_differences(differences)
     sha256 = hashlib.sha256(graph).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ONNX_FILE).write_bytes(graph)
@@ -73,21 +72,8 @@ def onnx_bytes(net: HydraNet) -> bytes:
     """Serialise the network as one ONNX model of opset :data:`OPSET`, batch 1, batch normalisation folded."""
     from .net import ExportedHydraNet, torch
 
-    exported = ExportedHydraNet(copy.deepcopy(net)).eval()
     image = torch.zeros((1, 3, net.config.height, net.config.width), dtype=torch.uint8)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the TorchScript exporter says that it is the older one
-        torch.onnx.export(
-            exported,
-            (image,),
-            buffer,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-        )
-    return buffer.getvalue()
+    return traced(ExportedHydraNet(copy.deepcopy(net)).eval(), {"image": image}, OUTPUTS)
 
 
 def compare_with_torch(net: HydraNet, graph: bytes, images: int = 4, seed: int = 0) -> dict[str, float]:
@@ -95,24 +81,71 @@ def compare_with_torch(net: HydraNet, graph: bytes, images: int = 4, seed: int =
 
     Probabilities are compared absolutely, features and depths relative to 1 + |value|.
     """
+    from .net import ExportedHydraNet
+
+    random = np.random.default_rng(seed)
+    feeds = [{"image": _blurred_noise(random, net.config.height, net.config.width)} for _ in range(images)]
+    reference = ExportedHydraNet(copy.deepcopy(net)).eval()
+    return largest_differences(reference, graph, feeds, OUTPUTS, absolute=("segmentation",))
+
+
+def traced(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
+    """Serialise a module as an ONNX model of opset :data:`OPSET` with these named inputs, in order, and outputs."""
+    from .net import torch
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the TorchScript exporter says that it is the older one
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+        )
+    return buffer.getvalue()
+
+
+def largest_differences(
+    module: nn.Module,
+    graph: bytes,
+    feeds: Iterable[Mapping[str, NDArray[Any]]],
+    outputs: Sequence[str],
+    absolute: Collection[str],
+) -> dict[str, float]:
+    """Run a module and its graph on the same inputs; return the largest difference of each output.
+
+    Outputs in `absolute` are compared as they are, others relative to 1 + |value|.
+    """
     import onnxruntime
 
-    from .net import ExportedHydraNet, torch
+    from .net import torch
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    reference = ExportedHydraNet(copy.deepcopy(net)).eval()
-    differences = dict.fromkeys(OUTPUTS, 0.0)
-    random = np.random.default_rng(seed)
-    for _ in range(images):
-        image = _blurred_noise(random, net.config.height, net.config.width)
+    differences = dict.fromkeys(outputs, 0.0)
+    for feed in feeds:
         with torch.no_grad():
-            wanted = [tensor.numpy() for tensor in reference(torch.from_numpy(image))]
-        for name, got, want in zip(OUTPUTS, session.run(list(OUTPUTS), {"image": image}), wanted, strict=True):
-            scale = 1.0 if name == "segmentation" else 1.0 + np.abs(want)
+            wanted = [tensor.numpy() for tensor in module(*(torch.from_numpy(array) for array in feed.values()))]
+        for name, got, want in zip(outputs, session.run(list(outputs), dict(feed)), wanted, strict=True):
+            scale = 1.0 if name in absolute else 1.0 + np.abs(want)
             differences[name] = max(differences[name], float((np.abs(got - want) / scale).max()))
     return differences
+
+
+def check_differences(differences: Mapping[str, float]) -> None:
+    """Refuse an export that computes something else than PyTorch.
+
+    Raises
+    ------
+    NetworkError
+    """
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise NetworkError(expected(f"exported output {name}", f"within {TOLERANCE:g} of PyTorch", difference))
 
 
 def _blurred_noise(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:

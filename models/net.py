@@ -109,6 +109,11 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def forward(self, image: Tensor) -> HydraOutputs:
         """Run on images uint8 [B, 3, height, width], RGB."""
+        features = self.features(image)
+        return HydraOutputs(features, self.segmentation(features), self.depth(features))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Run without the heads: feature rows [B, feature pixels, feature_channels]."""
         x = image.to(torch.float32)
         if self.pixel_scale != 1.0:
             x = x * self.pixel_scale
@@ -117,8 +122,8 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        features = self.position(self.top_down(maps).flatten(2).transpose(1, 2))
-        return HydraOutputs(features, self.segmentation(features), self.depth(features))
+        rows: Tensor = self.position(self.top_down(maps).flatten(2).transpose(1, 2))
+        return rows
 
     def fold_pixel_scale(self) -> None:
         """Move the scaling of pixel values into the first convolution (before export; the outputs stay the same)."""

@@ -9,11 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DriveError, expected
+
+T = TypeVar("T")
 
 DEPTH_STRIDE = 2
 """Image pixels per stored depth."""
@@ -73,18 +76,65 @@ class Batch:
     depth_m: NDArray[np.float16]
 
 
+class TownShelf(Generic[T]):
+    """The newest towns of a training, each read when it is first wanted and kept while it is in use.
+
+    Parameters
+    ----------
+    folder : where the files are, or will be
+    towns : seeds of the towns in the order in which they come into use; after the last the first follows
+    read : reads a town's file
+    steps_per_town : after so many steps the next town comes into use
+    window : so many towns are in use at once
+    wait : called while a file is not there yet; raises when it will never come
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        towns: list[int],
+        read: Callable[[Path], T],
+        *,
+        steps_per_town: int,
+        window: int,
+        wait: Callable[[], None],
+    ) -> None:
+        if not towns or window < 1 or steps_per_town < 1:
+            raise DriveError(expected("towns, window and steps per town", "at least 1", "0"))
+        self.folder, self.towns, self.read = folder, towns, read
+        self.steps_per_town, self.window, self.wait = steps_per_town, min(window, len(towns)), wait
+        self.waited_s = 0.0
+        self._open: OrderedDict[int, T] = OrderedDict()
+
+    def towns_in_use(self, step: int) -> list[int]:
+        """Seeds of the towns that step `step` draws from."""
+        newest = step // self.steps_per_town + 1
+        first = max(0, newest - self.window + 1)
+        return [self.towns[index % len(self.towns)] for index in range(first, newest + 1)]
+
+    def open(self, town: int) -> T:
+        """Content of a town's file; waits for it."""
+        if town not in self._open:
+            path = shard_path(self.folder, town)
+            start = time.monotonic()
+            while not path.is_file():
+                self.wait()
+            self.waited_s += time.monotonic() - start
+            self._open[town] = self.read(path)
+            while len(self._open) > self.window + 1:
+                self._open.popitem(last=False)
+        self._open.move_to_end(town)
+        return self._open[town]
+
+
 class ShardSampler:
     """Draws batches out of the newest towns; which ones is a function of seed and step alone.
 
     Parameters
     ----------
-    folder : where the shards are, or will be
-    towns : seeds of the towns in the order in which they come into use; after the last the first follows
+    folder, towns, steps_per_town, window, wait : see :class:`TownShelf`
     seed : of the random draws
     batch : views per step
-    steps_per_town : after so many steps the next town comes into use
-    window : so many towns are in use at once
-    wait : called while a shard is not there yet; raises when it will never come
     """
 
     def __init__(
@@ -98,23 +148,24 @@ class ShardSampler:
         window: int,
         wait: Callable[[], None],
     ) -> None:
-        if not towns or window < 1 or steps_per_town < 1 or batch < 1:
-            raise DriveError(expected("towns, window, steps per town and batch", "at least 1", "0"))
-        self.folder, self.towns, self.seed, self.batch = folder, towns, seed, batch
-        self.steps_per_town, self.window, self.wait = steps_per_town, min(window, len(towns)), wait
-        self.waited_s = 0.0
-        self._open: OrderedDict[int, Shard] = OrderedDict()
+        if batch < 1:
+            raise DriveError(expected("batch", "at least 1", batch))
+        self.shelf = TownShelf(folder, towns, read_shard, steps_per_town=steps_per_town, window=window, wait=wait)
+        self.seed, self.batch = seed, batch
+
+    @property
+    def waited_s(self) -> float:
+        """How long it was waited for towns, seconds."""
+        return self.shelf.waited_s
 
     def towns_in_use(self, step: int) -> list[int]:
         """Seeds of the towns that step `step` draws from."""
-        newest = step // self.steps_per_town + 1
-        first = max(0, newest - self.window + 1)
-        return [self.towns[index % len(self.towns)] for index in range(first, newest + 1)]
+        return self.shelf.towns_in_use(step)
 
     def draw(self, step: int) -> Batch:
         """Draw the batch of a step."""
         random = np.random.default_rng((self.seed, step))
-        shards = [self._shard(town) for town in dict.fromkeys(self.towns_in_use(step))]
+        shards = [self.shelf.open(town) for town in dict.fromkeys(self.towns_in_use(step))]
         picks = []
         for _ in range(self.batch):
             shard = shards[int(random.integers(len(shards)))]
@@ -124,16 +175,3 @@ class ShardSampler:
             np.stack([shard.labels[index] for shard, index in picks]),
             np.stack([shard.depth_m[index] for shard, index in picks]),
         )
-
-    def _shard(self, town: int) -> Shard:
-        if town not in self._open:
-            path = shard_path(self.folder, town)
-            start = time.monotonic()
-            while not path.is_file():
-                self.wait()
-            self.waited_s += time.monotonic() - start
-            self._open[town] = read_shard(path)
-            while len(self._open) > self.window + 1:
-                self._open.popitem(last=False)
-        self._open.move_to_end(town)
-        return self._open[town]

@@ -1,11 +1,13 @@
-"""The manifest of the reference bundle, as text."""
+"""The manifests of the bundles that are trained here, as text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .net import HydraNetConfig
+    from .topdown_net import TopDownConfig
 
 OUTPUTS = ("features", "segmentation", "depth")
 """Output tensors of the exported network, in order."""
@@ -25,9 +27,14 @@ often than they are there; chosen on validation drives for the best IoU at a thr
 OCCUPIED_PRIOR = 0.3
 """Chosen on the same drives; obstacles stand on 0.15 of the visible ground."""
 
-_TEXT = """\
+TOPDOWN_DESCRIPTION = (
+    "A HydraNet and a recurrent top-down network trained on synthetic towns: road layout, occupancy and corridor "
+    "direction straight from lifted features."
+)
+
+_HEAD = """\
 schema = 1
-name = "octobev-reference"
+name = "{name}"
 version = "{version}"
 description = "{description}"
 license = "MIT"
@@ -38,7 +45,9 @@ x_max_m = 40.0
 y_min_m = -24.0
 y_max_m = 24.0
 resolution_m = 0.5
+"""
 
+_HYDRANET = """
 [networks.hydranet]
 kind = "camera"
 file = "{file}"
@@ -73,7 +82,9 @@ tensor = "depth"
 kind = "depth"
 layout = "rows"
 stride = {stride}
+"""
 
+_CASTOUTS = """
 [castouts.road_layout]
 kind = "road_layout"
 source = "segmentation"
@@ -113,26 +124,90 @@ occupied = {occupied:.3f}
 """
 
 
+_TOPDOWN = """
+[networks.topdown]
+kind = "topdown"
+file = "{file}"
+sha256 = "{sha256}"
+cameras = ["*"]
+
+[[networks.topdown.lifts]]
+tensor = "lifted"
+source = "features"
+heights_m = [{heights_m}]
+layout = "rows"
+weighting = "resolution"
+border_px = {border_px}
+
+[[networks.topdown.states]]
+input = "state"
+output = "next_state"
+
+[networks.topdown.outputs.road_layout]
+tensor = "road_layout"
+kind = "road_layout"
+classes = [{classes}]
+
+[networks.topdown.outputs.occupancy]
+tensor = "occupancy"
+kind = "occupancy"
+
+[networks.topdown.outputs.corridor_direction]
+tensor = "direction"
+kind = "direction"
+"""
+
+
 def manifest_text(
     config: HydraNetConfig, *, file: str, sha256: str, frequencies: dict[str, float], version: str
 ) -> str:
-    """Return the text of `bundle.toml`.
+    """Return the text of `bundle.toml`, predictions cast out.
 
     Parameters
     ----------
     frequencies : `drivable`, `lane_divider`, `road_edge`, `crosswalk` -> share of the ground that the network sees so
     """
     priors = {name: min(max(factor * frequencies[name], 0.01), 0.9) for name, factor in PRIOR_FACTORS.items()}
-    return _TEXT.format(
-        version=version,
-        description=DESCRIPTION,
+    head = _HEAD.format(name="octobev-reference", version=version, description=DESCRIPTION)
+    return head + _hydranet(config, file, sha256) + _CASTOUTS.format(occupied=OCCUPIED_PRIOR, **priors)
+
+
+def topdown_manifest_text(
+    hydranet: HydraNetConfig,
+    topdown: TopDownConfig,
+    *,
+    files: Mapping[str, str],
+    version: str,
+) -> str:
+    """Return the text of `bundle.toml`, features lifted into a recurrent network.
+
+    Parameters
+    ----------
+    files : file name -> SHA-256, the HydraNet first, then the top-down network
+    """
+    (file, sha256), (topdown_file, topdown_sha256) = files.items()
+    head = _HEAD.format(name="octobev-topdown", version=version, description=TOPDOWN_DESCRIPTION)
+    section = _TOPDOWN.format(
+        file=topdown_file,
+        sha256=topdown_sha256,
+        heights_m=", ".join(f"{height}" for height in topdown.heights_m),
+        border_px=topdown.border_px,
+        classes=_quoted(topdown.classes),
+    )
+    return head + _hydranet(hydranet, file, sha256) + section
+
+
+def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:
+    return _HYDRANET.format(
         file=file,
         sha256=sha256,
         width=config.width,
         height=config.height,
         stride=config.output_stride,
         feature_stride=FEATURE_STRIDE,
-        classes=", ".join(f'"{name}"' for name in config.classes),
-        occupied=OCCUPIED_PRIOR,
-        **priors,
+        classes=_quoted(config.classes),
     )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

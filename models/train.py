@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,19 +154,21 @@ class Watcher:
 
     def report(self, progress: Progress) -> None:
         """Show a step."""
-        loss = progress.terms.get("total", math.nan)
-        self.bar.update(
-            self.task,
-            completed=progress.done,
-            description=f"step {progress.step}  loss {loss:.3f}  {progress.images_per_s:.0f} images/s",
-        )
-        if not self.console.is_terminal:
-            percent = 100 * progress.done
-            self.console.print(f"{percent:.1f} %  step {progress.step}  loss {loss:.3f}  {progress.images_per_s:.0f}/s")
+        self.show(progress.step, progress.done, progress.terms.get("total", math.nan), progress.images_per_s, "images")
         if progress.validation:
-            scores = "  ".join(f"{name} {value:.3f}" for name, value in progress.validation.iou.items())
             error = f"{100 * progress.validation.depth_median:.1f} %"
-            self.console.print(f"step {progress.step}: IoU  {scores}  depth error {error}", highlight=False)
+            self.scores(progress.step, progress.validation.iou, f"depth error {error}")
+
+    def show(self, step: int, done: float, loss: float, rate: float, what: str) -> None:
+        """Show how far it is; `rate` counts `what` per second."""
+        self.bar.update(self.task, completed=done, description=f"step {step}  loss {loss:.3f}  {rate:.0f} {what}/s")
+        if not self.console.is_terminal:
+            self.console.print(f"{100 * done:.1f} %  step {step}  loss {loss:.3f}  {rate:.1f}/s")
+
+    def scores(self, step: int, iou: Mapping[str, float], more: str) -> None:
+        """Print a validation."""
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in iou.items())
+        self.console.print(f"step {step}: IoU  {scores}  {more}", highlight=False)
 
 
 if __name__ == "__main__":

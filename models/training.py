@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from ..errors import InvalidArgument, expected
 from .augment import augment_batch
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .losses import ImageScores, LossTerms, loss_terms
-from .net import HydraNet, HydraNetConfig, Tensor, torch
+from .net import HydraNet, HydraNetConfig, Tensor, nn, torch
 from .shards import DEPTH_STRIDE, Batch, Shard, ShardSampler
+
+T = TypeVar("T")
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
@@ -128,7 +131,11 @@ class Training:
         """Train to the end of the plan; validate, save and report on the way and at the end."""
         sums: dict[str, float] = {}
         count, report_start = 0, time.monotonic()
-        with contextlib.closing(_ahead(sampler, self.step, self.plan.seed)) as batches:
+
+        def draw(step: int) -> Batch:
+            return augment_batch(sampler.draw(step), np.random.default_rng((self.plan.seed, step, 1)))
+
+        with contextlib.closing(ahead(draw, self.step)) as batches:
             while self.done < 1.0:
                 batch = next(batches)
                 start = time.monotonic()
@@ -149,7 +156,7 @@ class Training:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Run one step of the optimiser; returns the loss terms."""
         for group in self.optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * _schedule(self.done)
+            group["lr"] = LEARNING_RATE * schedule(self.done)
         self.net.train()
         images, labels, depth_m = _tensors(batch, self.config)
         with torch.autocast("cpu", torch.bfloat16):
@@ -160,18 +167,8 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
         self.optimiser.step()
         self.step += 1
-        self._update_average()
+        update_average(self.average, self.net, self.step)
         return _numbers(terms)
-
-    def _update_average(self) -> None:
-        decay = min(AVERAGE_DECAY, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            current = self.net.state_dict()
-            for name, value in self.average.state_dict().items():
-                if value.dtype.is_floating_point:
-                    value.lerp_(current[name], 1.0 - decay)
-                else:
-                    value.copy_(current[name])
 
     def validate_and_save(self, shards: list[Shard], terms: dict[str, float]) -> Validation:
         """Measure the averaged network, write the checkpoint and one line of curves."""
@@ -237,7 +234,7 @@ def ground_frequencies(frequencies: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _schedule(done: float) -> float:
+def schedule(done: float) -> float:
     """Warm-up, then a half cosine down to a hundredth."""
     if done < WARM_UP:
         return max(done / WARM_UP, 0.02)
@@ -261,21 +258,33 @@ def _numbers(terms: LossTerms) -> dict[str, float]:
     }
 
 
-def _ahead(sampler: ShardSampler, first_step: int, seed: int) -> Generator[Batch, None, None]:
-    """Batches of the steps from `first_step` on, drawn and augmented by a thread two steps ahead."""
-    batches: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
+def update_average(average: nn.Module, net: nn.Module, step: int) -> None:
+    """Move an average of a network's weights towards the network; the first steps count more."""
+    decay = min(AVERAGE_DECAY, (1.0 + step) / (10.0 + step))
+    with torch.no_grad():
+        current = net.state_dict()
+        for name, value in average.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(current[name], 1.0 - decay)
+            else:
+                value.copy_(current[name])
+
+
+def ahead(draw: Callable[[int], T], first_step: int) -> Generator[T, None, None]:
+    """What `draw` gives for the steps from `first_step` on, drawn by a thread two steps ahead."""
+    batches: queue.Queue[T | BaseException] = queue.Queue(maxsize=2)
     stop = threading.Event()
 
     def produce() -> None:
         step = first_step
         try:
             while not stop.is_set():
-                _put(augment_batch(sampler.draw(step), np.random.default_rng((seed, step, 1))))
+                _put(draw(step))
                 step += 1
         except BaseException as error:  # handed to the loop, which raises it
             _put(error)
 
-    def _put(item: Batch | BaseException) -> None:
+    def _put(item: T | BaseException) -> None:
         while not stop.is_set():
             try:
                 batches.put(item, timeout=0.2)

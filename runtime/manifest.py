@@ -185,10 +185,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopDownOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """One output of a top-down network: `[networks.<id>.outputs.<name>]`, tensor [1, channels, nx, ny] on the grid."""
+    """One output of a top-down network: `[networks.<id>.outputs.<name>]`, tensor [1, channels, nx, ny] on the grid.
+
+    kind : `road_layout` (a channel per class), `occupancy` (one channel), `direction` (two: cos 2t and sin 2t, t the
+        angle of the corridor from the ego's x axis) or `raw` (any shape, handed on as it is)
+    """
 
     tensor: str
-    kind: Literal["road_layout", "occupancy", "raw"]
+    kind: Literal["road_layout", "occupancy", "direction", "raw"]
     classes: tuple[str, ...] = ()
     activation: Literal["none", "sigmoid", "softmax"] = "none"
 

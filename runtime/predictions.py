@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
+from ..fusion.direction import CorridorDirection as CorridorDirection
 from ..fusion.layout import RoadLayout as RoadLayout
 from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
 from ..fusion.raster import BevTensor as BevTensor
 
-BevOutput = RoadLayout | OccupancyGrid | BevTensor
+BevOutput = RoadLayout | OccupancyGrid | CorridorDirection | BevTensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, expected
+from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
@@ -18,7 +19,7 @@ from ..fusion.view import FeatureCamera
 from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
 from .bundle import Lift, State, TopDownNetwork
-from .predictions import BevOutput, BevTensor, OccupancyGrid, RoadLayout
+from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid, RoadLayout
 from .session import Network
 
 
@@ -138,6 +139,8 @@ class TopDown:
         observed = self._observed.astype(np.bool_)
         if spec.kind == "raw":
             return BevTensor(self._grid, array.copy())
+        if spec.kind == "direction":
+            return self._direction(array[0].astype(np.float32), observed, seen_by)
         values = activate(spec.activation, array[0].astype(np.float32), axis=0)
         values[:, ~observed] = 0
         if spec.kind == "road_layout":
@@ -146,11 +149,18 @@ class TopDown:
         log_odds = np.where(observed, np.log(clipped / (1 - clipped)), 0).astype(np.float32)
         return OccupancyGrid(self._grid, log_odds, observed, seen_by.copy(), float("inf"))
 
+    def _direction(
+        self, vectors: NDArray[np.float32], observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]
+    ) -> CorridorDirection:
+        angle = np.where(observed, doubled_angle(vectors, axis=0), np.float32(0))
+        confidence = np.where(observed, np.minimum(np.hypot(*vectors), np.float32(1)), np.float32(0))
+        return CorridorDirection(self._grid, angle, confidence, observed, seen_by.copy())
+
     def _check_output_shapes(self) -> None:
         for key, output in self._wanted.items():
             if output.kind == "raw":
                 continue
-            channels = len(output.classes) if output.kind == "road_layout" else 1
+            channels = {"road_layout": len(output.classes), "direction": 2}.get(output.kind, 1)
             wanted = (1, channels, *self._grid.shape)
             if self._outputs[key].shape != wanted:
                 raise BundleError(

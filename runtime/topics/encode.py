@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
-from ..predictions import BevOutput, CameraOutput, OccupancyGrid, Predictions, RoadLayout
+from ..predictions import BevOutput, CameraOutput, CorridorDirection, OccupancyGrid, Predictions, RoadLayout
 from . import geometry
 from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
 from .names import RIG, camera_topic
@@ -83,6 +83,8 @@ def kind_of(output: Publishable) -> str:
         return "road_layout"
     if isinstance(output, OccupancyGrid):
         return "occupancy"
+    if isinstance(output, CorridorDirection):
+        return "direction"
     return output.kind if isinstance(output, CameraOutput) else "bev_raw"
 
 
@@ -165,7 +167,7 @@ def _content(output: Publishable) -> Content:
         probability = "values" if kind == "segmentation" else None
     else:
         fields = {"grid": _grid(output.grid)}
-        probability = "probability" if kind == "road_layout" else None
+        probability = {"road_layout": "probability", "direction": "confidence"}.get(kind)
     if (fault := _fault(arrays, probability)) is not None:
         return Content(kind, reason=fault)
     if isinstance(output, RoadLayout):

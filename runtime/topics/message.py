@@ -16,7 +16,7 @@ from ...fusion.grid import BevGrid
 from ...fusion.lens import Intrinsics, LensModel
 from ...fusion.pose import Pose
 from ...fusion.rig import Camera, Rig
-from ..predictions import BevTensor, CameraOutput, OccupancyGrid, RoadLayout
+from ..predictions import BevTensor, CameraOutput, CorridorDirection, OccupancyGrid, RoadLayout
 from . import geometry
 from .header import Header
 
@@ -46,7 +46,7 @@ class Message:
 
     @property
     def kind(self) -> str:
-        """What the content is: road_layout, layout_geometry, occupancy, bev_raw, segmentation, depth, rig, ..."""
+        """What the content is: road_layout, layout_geometry, occupancy, direction, bev_raw, segmentation, depth, ..."""
         return self.header.kind
 
     @property
@@ -105,6 +105,17 @@ class Message:
             self.arrays["observed"],
             self.arrays["seen_by"],
             float("inf") if half_life_s is None else half_life_s,
+        )
+
+    def direction(self) -> CorridorDirection:
+        """The corridor direction; confidence is float32, the uint8 of the wire divided by 255."""
+        self._require("direction")
+        return CorridorDirection(
+            self._grid(),
+            self.arrays["direction_rad"],
+            _probability(self.arrays["confidence"]),
+            self.arrays["observed"],
+            self.arrays["seen_by"],
         )
 
     def bev_tensor(self) -> BevTensor:
@@ -169,7 +180,7 @@ def check_content(message: Message) -> None:
     if header.half_life_s is not None and not header.half_life_s > 0:
         raise WireError(expected("half_life_s", "positive", header.half_life_s))
     classes = len(header.classes)
-    if message.kind in ("road_layout", geometry.KIND, "occupancy", "bev_raw"):
+    if message.kind in ("road_layout", geometry.KIND, "occupancy", "direction", "bev_raw"):
         if grid is None:
             raise WireError(expected(f"header of a {message.kind}", "one with a grid", "none"))
         _check_bev(message, grid.shape, classes)
@@ -191,8 +202,11 @@ def _check_bev(message: Message, shape: tuple[int, int], classes: int) -> None:
     if message.kind == geometry.KIND:
         message.layout_geometry()
         return
-    layers = (classes, *shape) if message.kind == "road_layout" else shape
-    _check_array(message, "probability", "uint8", layers)
+    if message.kind == "direction":
+        _check_array(message, "direction_rad", "float32", shape)
+        _check_array(message, "confidence", "uint8", shape)
+    else:
+        _check_array(message, "probability", "uint8", (classes, *shape) if message.kind == "road_layout" else shape)
     _check_array(message, "observed", "bool", shape)
     _check_array(message, "seen_by", "uint64", shape)
     if message.kind == "occupancy":

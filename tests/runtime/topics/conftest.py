@@ -9,6 +9,7 @@ from octobev import (
     BevGrid,
     Camera,
     CameraOutput,
+    CorridorDirection,
     Intrinsics,
     LensModel,
     OccupancyGrid,
@@ -38,6 +39,13 @@ def make_predictions() -> Callable[..., Predictions]:
             seen_by,
         )
         occupancy = OccupancyGrid(GRID, rng.normal(0, 3, GRID.shape).astype(np.float32), observed, seen_by, 2.5)
+        direction = CorridorDirection(
+            GRID,
+            rng.uniform(-1.5, 1.5, GRID.shape).astype(np.float32),
+            rng.integers(0, 256, GRID.shape).astype(np.float32) / np.float32(255),
+            observed,
+            seen_by,
+        )
         matrix = np.array([[0.25, 0, -0.375], [0, 0.25, -0.375], [0, 0, 1]])
         segmentation = rng.integers(0, 256, (2, 3, 5)).astype(np.float32) / np.float32(255)
         depth = rng.uniform(1, 50, (3, 5)).astype(np.float32)
@@ -48,7 +56,8 @@ def make_predictions() -> Callable[..., Predictions]:
             "camera_mask": np.array([True, True, False]),
             "camera_age_ns": np.array([0, -12_000_000, 0]),
             "absences": {"rear": "no frame"},
-            "bev": {"road_layout": layout, "occupancy": occupancy, "heat": BevTensor(GRID, rng.normal(size=(3, 2)))},
+            "bev": {"road_layout": layout, "occupancy": occupancy, "heat": BevTensor(GRID, rng.normal(size=(3, 2)))}
+            | {"lanes": direction},
             "camera_outputs": {
                 "lines": {"front": CameraOutput("front", "segmentation", segmentation, ("a", "b"), matrix)},
                 "depth": {

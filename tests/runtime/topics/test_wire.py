@@ -59,6 +59,7 @@ def test_topics_of_predictions(make_predictions: Make) -> None:
         "road_layout_geometry",
         "occupancy",
         "heat",
+        "lanes",
         "corridor",
         "camera/front/lines",
         "camera/front/depth",
@@ -128,6 +129,23 @@ def test_raw_top_down_round_trip(make_predictions: Make) -> None:
     predictions = make_predictions()
     after = decode(messages(predictions)["heat"]).bev_tensor()
     np.testing.assert_array_equal(after.values, predictions.bev["heat"].arrays()["values"])
+
+
+def test_direction_round_trip(make_predictions: Make) -> None:
+    predictions = make_predictions()
+    message = decode(messages(predictions)["lanes"])
+    assert message.kind == "direction"
+    before, after = predictions.bev["lanes"], message.direction()
+    for name, array in before.arrays().items():
+        np.testing.assert_array_equal(after.arrays()[name], array)
+
+
+def test_direction_that_is_not_on_the_grid_is_refused(make_predictions: Make) -> None:
+    def flatten(header: dict[str, Any]) -> None:
+        header["arrays"][0]["shape"] = [24]
+
+    with pytest.raises(WireError, match=r"array direction_rad must be float32 \(6, 4\), got float32 \(24,\)"):
+        decode(forged(messages(make_predictions())["lanes"], flatten))
 
 
 def test_rig_round_trip(rig: Rig) -> None:

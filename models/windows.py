@@ -1,0 +1,201 @@
+"""Windows of consecutive frame sets, as the recurrent network is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DriveError, expected
+from ..fusion.lens import LensModel
+from ..fusion.pose import Pose
+from ..fusion.view import FeatureCamera, ViewTransform
+from ..fusion.view_builder import ViewBuilder, grid_points
+from .augment import tone_curves
+from .sequences import GRID, VISIBLE, Sequences, read_sequences
+from .shards import TownShelf
+from .template import FEATURE_STRIDE
+
+FRONT_CAMERAS: Final = 3
+"""So many of the first cameras of the reference rig look ahead."""
+
+FRONT_ONLY: Final = 0.1
+"""Share of windows that only the front cameras see."""
+
+CAMERAS_MISSING: Final = 0.3
+"""Share of windows that one to three cameras, drawn at random, are missing from."""
+
+STATE_LOST: Final = 0.15
+"""Share of windows, not the first of their stretch, that begin without what was remembered."""
+
+_BROWN_P2: Final = 3
+_ACROSS_EGO: Final = np.diag([1.0, -1.0, 1.0, 1.0])
+_ACROSS_IMAGE: Final = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, slots=True)
+class LiftPlan:
+    """How features are lifted: the same words as in a manifest's lift, and the shape of a feature map."""
+
+    heights_m: tuple[float, ...]
+    border_px: float
+    feature_shape: tuple[int, int]
+
+    def builder(self, cameras: Sequence[FeatureCamera]) -> ViewBuilder:
+        """Make what builds the matrices for a rig, as a runtime does."""
+        return ViewBuilder(
+            grid_points(GRID, self.heights_m),
+            cameras,
+            self.feature_shape,
+            FEATURE_STRIDE,
+            resolution_m=GRID.resolution_m,
+            border_px=self.border_px,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """T consecutive sets of one stretch.
+
+    images : uint8 [T, N, height, width, 3], RGB
+    views : the view transform of each set
+    motions : for each set `ego_before_from_ego_now`; None where nothing is remembered
+    layers : uint8 [T, 7, nx, ny], see :class:`~octobev.models.sequences.Sequences`; visible are only
+        cells that a camera which takes part sees
+    direction_rad : float32 [T, nx, ny], NaN where there is no corridor
+    """
+
+    images: NDArray[np.uint8]
+    views: list[ViewTransform]
+    motions: list[Pose | None]
+    layers: NDArray[np.uint8]
+    direction_rad: NDArray[np.float32]
+
+
+def cut_window(
+    sequences: Sequences, stretch: int, first: int, sets: int, lift: LiftPlan, active: NDArray[np.bool_] | None = None
+) -> Window:
+    """Cut consecutive sets out of a stretch and build their matrices.
+
+    Parameters
+    ----------
+    first, sets : the window; the first set of a stretch remembers nothing
+    active : bool [N], cameras that take part; None: all
+    """
+    builder = lift.builder(sequences.cameras(stretch))
+    poses = [Pose(matrix) for matrix in sequences.world_from_ego[stretch]]
+    views, motions = [], []
+    layers = sequences.layers[stretch, first : first + sets].copy()
+    for index in range(first, first + sets):
+        fired = [Pose(matrix) for matrix in sequences.world_from_fired[stretch, index]]
+        view = builder.build([there.inverse() @ poses[index] for there in fired], active)
+        views.append(view)
+        motions.append(poses[index - 1].inverse() @ poses[index] if index else None)
+        layers[index - first, VISIBLE] &= (view.seen_by != 0).reshape(GRID.shape)
+    part = slice(first, first + sets)
+    directions = sequences.direction_rad[stretch, part].astype(np.float32)
+    return Window(sequences.images[stretch, part], views, motions, layers, directions)
+
+
+def mirrored(sequences: Sequences, stretch: int) -> Sequences:
+    """Return one stretch seen in a mirror: left is right, in the images, the calibration, the motion and the truth."""
+    part = slice(stretch, stretch + 1)
+    lenses = sequences.lenses[part].copy()
+    lenses[..., 5] = lenses[..., 0] - 1.0 - lenses[..., 5]
+    brown = lenses[..., 2] == LensModel.BROWN_CONRADY.code
+    lenses[..., 7 + _BROWN_P2] *= np.where(brown, -1.0, 1.0)
+    return Sequences(
+        sequences.images[part, :, :, :, ::-1],
+        sequences.layers[part, ..., ::-1],
+        -sequences.direction_rad[part, ..., ::-1],
+        lenses,
+        _ACROSS_EGO @ sequences.ego_from_camera[part] @ _ACROSS_IMAGE,
+        _ACROSS_EGO @ sequences.world_from_ego[part] @ _ACROSS_EGO,
+        _ACROSS_EGO @ sequences.world_from_fired[part] @ _ACROSS_EGO,
+    )
+
+
+class WindowSampler:
+    """Draws for each lane of a batch one window after another of a stretch, then of the next stretch.
+
+    Which ones is a function of seed and step alone. Lanes stand at different places of their stretches.
+
+    Parameters
+    ----------
+    folder : where the files of the towns are, or will be
+    towns : seeds of the towns in the order in which they come into use
+    lift : how features are lifted
+    seed : of the random draws
+    lanes : windows per step
+    sets : frame sets of a window
+    windows : windows of a stretch
+    steps_per_town, window, wait : see :class:`~octobev.models.shards.TownShelf`
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        towns: list[int],
+        lift: LiftPlan,
+        *,
+        seed: int,
+        lanes: int,
+        sets: int,
+        windows: int,
+        steps_per_town: int,
+        window: int,
+        wait: Callable[[], None],
+    ) -> None:
+        if min(lanes, sets, windows) < 1:
+            raise DriveError(expected("lanes, sets and windows", "at least 1", (lanes, sets, windows)))
+        self.shelf = TownShelf(folder, towns, read_sequences, steps_per_town=steps_per_town, window=window, wait=wait)
+        self.lift, self.seed, self.lanes, self.sets, self.windows = lift, seed, lanes, sets, windows
+
+    def draw(self, step: int) -> list[Window]:
+        """Draw the windows of a step, one a lane."""
+        return [self._draw(step, lane) for lane in range(self.lanes)]
+
+    def _draw(self, step: int, lane: int) -> Window:
+        place = step + lane * self.windows // self.lanes
+        number, index = divmod(place, self.windows)
+        random = np.random.default_rng((self.seed, lane, number, 3))
+        towns = list(dict.fromkeys(self.shelf.towns_in_use(max(step - index, 0))))
+        sequences = self.shelf.open(towns[int(random.integers(len(towns)))])
+        stretch = int(random.integers(len(sequences)))
+        if sequences.sets < self.sets * self.windows:
+            needed = self.sets * self.windows
+            raise DriveError(expected("sets of a stretch", f"at least {needed}", sequences.sets))
+        if random.random() < 0.5:
+            sequences, stretch = mirrored(sequences, stretch), 0
+        random = np.random.default_rng((self.seed, lane, number, index, 4))
+        window = cut_window(sequences, stretch, index * self.sets, self.sets, self.lift, _active(sequences, random))
+        if index and random.random() < STATE_LOST:
+            window.motions[0] = None
+        return Window(_toned(window.images, random), window.views, window.motions, window.layers, window.direction_rad)
+
+
+def _active(sequences: Sequences, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw the cameras that take part, bool [N]."""
+    active = np.ones(sequences.images.shape[2], dtype=np.bool_)
+    chance = random.random()
+    if chance < FRONT_ONLY:
+        active[FRONT_CAMERAS:] = False
+    elif chance < FRONT_ONLY + CAMERAS_MISSING:
+        missing = int(random.integers(1, 4))
+        active[random.permutation(len(active))[: min(missing, len(active) - 1)]] = False
+    return active
+
+
+def _toned(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Copy with exposure, gamma and white balance of each camera changed, the same in all sets."""
+    changed = np.empty(images.shape, dtype=np.uint8)
+    for camera in range(images.shape[1]):
+        table = tone_curves(random)
+        for index in range(len(images)):
+            cv2.LUT(np.ascontiguousarray(images[index, camera]), table, dst=changed[index, camera])
+    return changed

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from octobev.errors import DriveError
+from octobev.fusion.lens import Intrinsics, LensModel
+from octobev.fusion.pose import Pose
+from octobev.models.sequences import (
+    GRID,
+    LAYERS,
+    VISIBLE,
+    draw_sequences,
+    lens_numbers,
+    lens_of,
+    read_sequences,
+    write_sequences,
+)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_sequences(11, 64, 32, count=2, sets=3)
+
+
+def test_two_stretches_of_a_town(drawn):
+    assert len(drawn) == 2
+    assert drawn.sets == 3
+    assert drawn.images.shape == (2, 3, 8, 32, 64, 3)
+    assert drawn.layers.shape == (2, 3, len(LAYERS) + 1, *GRID.shape)
+    assert drawn.layers.max() == 1
+    assert drawn.layers[:, :, LAYERS.index("drivable")].mean() > 0.05
+    assert 0.1 < drawn.layers[:, :, VISIBLE].mean() < 1.0
+    known = np.isfinite(drawn.direction_rad)
+    assert known.any()
+    assert not known.all()
+    assert np.abs(drawn.direction_rad[known]).max() <= np.float16(np.pi / 2)
+
+
+def test_cameras_fire_before_the_instant_of_their_set(drawn):
+    now, fired = drawn.world_from_ego[:, :, None], drawn.world_from_fired
+    apart = np.linalg.norm(fired[..., :2, 3] - now[..., :2, 3], axis=-1)
+    assert apart.max() < 1.0
+    moved = np.linalg.norm(np.diff(drawn.world_from_ego[..., :2, 3], axis=1), axis=-1)
+    assert moved.max() > apart.max()
+
+
+def test_every_stretch_has_mountings_of_its_own(drawn):
+    apart = np.linalg.norm(drawn.ego_from_camera[0, :, :3, 3] - drawn.ego_from_camera[1, :, :3, 3], axis=-1)
+    assert 0.0 < apart.min() < apart.max() < 0.6
+
+
+def test_equal_seeds_draw_equal_sequences(drawn, tmp_path):
+    write_sequences(drawn, tmp_path / "town.npz")
+    before, again = read_sequences(tmp_path / "town.npz"), draw_sequences(11, 64, 32, count=2, sets=3)
+    for name in ("images", "layers", "direction_rad", "lenses", "ego_from_camera", "world_from_fired"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(again, name))
+
+
+def test_cameras_are_as_the_network_sees_them(drawn):
+    cameras = drawn.cameras(1)
+    assert len(cameras) == 8
+    assert {(camera.intrinsics.width, camera.intrinsics.height) for camera in cameras} == {(64, 32)}
+    np.testing.assert_array_equal(cameras[3].ego_from_camera.matrix, Pose(drawn.ego_from_camera[1, 3]).matrix)
+
+
+@pytest.mark.parametrize(
+    "lens",
+    [
+        Intrinsics(320, 192, 150.5, 151.5, 159.0, 96.25),
+        Intrinsics(320, 192, 150.0, 150.0, 160.0, 96.0, LensModel.KANNALA_BRANDT, (0.03, -0.01, 0.003, 0.0)),
+        Intrinsics(320, 192, 150.0, 150.0, 160.0, 96.0, LensModel.BROWN_CONRADY, (0.1, -0.01, 0.001, 0.002, 0.0)),
+    ],
+)
+def test_lens_round_trip(lens):
+    assert lens_of(lens_numbers(lens)) == lens
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    (tmp_path / "town.npz").write_bytes(b"PK nothing")
+    with pytest.raises(DriveError, match="not a file of training sequences"):
+        read_sequences(tmp_path / "town.npz")

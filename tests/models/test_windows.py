@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from octobev.errors import DriveError
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig
+from octobev.models import windows
+from octobev.models.mountings import network_intrinsics
+from octobev.models.sequences import GRID, LAYERS, VISIBLE, Sequences, lens_numbers, lens_of, write_sequences
+from octobev.models.shards import shard_path
+from octobev.models.windows import LiftPlan, WindowSampler, cut_window, mirrored
+from octobev.replay.synthetic import reference_rig
+
+LIFT = LiftPlan((0.0,), 0.0, (8, 16))
+SETS = 8
+
+
+def small_rig():
+    cameras = [
+        Camera(camera.name, network_intrinsics(camera.intrinsics, 64, 32), camera.ego_from_camera)
+        for camera in reference_rig()
+    ]
+    return Rig(tuple(cameras), "small")
+
+
+def way(t):
+    return Pose.planar(0.9 * t, 0.02 * t * t, 0.05 * t)
+
+
+def sequences(stretches=2, sets=SETS, seed=0):
+    """A red set number in every pixel; the left half of the ground is drivable, everything is visible."""
+    rig = small_rig()
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (stretches, sets, len(rig), 32, 64, 3), dtype=np.uint8)
+    images[..., 0] = 10 * np.arange(sets).reshape(1, -1, 1, 1, 1)
+    layers = np.zeros((stretches, sets, len(LAYERS) + 1, *GRID.shape), np.uint8)
+    layers[:, :, 0, :, GRID.shape[1] // 2 :] = 1
+    layers[:, :, VISIBLE] = 1
+    direction = np.full((stretches, sets, *GRID.shape), np.nan, np.float16)
+    direction[..., GRID.shape[1] // 2 :] = 0.25
+    fired = [[(way(t) @ Pose.planar(-0.05 * c, 0.0, 0.0)).matrix for c in range(len(rig))] for t in range(sets)]
+    return Sequences(
+        images,
+        layers,
+        direction,
+        np.stack([np.stack([lens_numbers(camera.intrinsics) for camera in rig])] * stretches),
+        np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches),
+        np.stack([np.stack([way(t).matrix for t in range(sets)])] * stretches),
+        np.array([fired] * stretches),
+    )
+
+
+def test_window_begins_where_it_is_cut():
+    window = cut_window(sequences(), 0, 4, 3, LIFT)
+    assert window.images[:, 0, 0, 0, 0].tolist() == [40, 50, 60]
+    assert len(window.views) == len(window.motions) == len(window.layers) == 3
+    np.testing.assert_allclose(window.motions[0].matrix, (way(3).inverse() @ way(4)).matrix, atol=1e-12)
+
+
+def test_first_set_of_a_stretch_remembers_nothing():
+    motions = cut_window(sequences(), 1, 0, 2, LIFT).motions
+    assert motions[0] is None
+    assert motions[1] is not None
+
+
+def test_every_camera_looks_from_where_it_fired():
+    still, moved = sequences(), sequences()
+    still.world_from_fired[:] = still.world_from_ego[:, :, None]
+    first = [cut_window(both, 0, 2, 1, LIFT).views[0] for both in (still, moved)]
+    assert len(first[0].weights) != len(first[1].weights) or (first[0].weights != first[1].weights).any()
+
+
+def test_what_only_a_missing_camera_sees_is_hidden():
+    active = np.ones(8, bool)
+    active[3:] = False
+    whole, front = (cut_window(sequences(), 0, 1, 1, LIFT, mask) for mask in (None, active))
+    assert front.layers[0, VISIBLE].sum() < whole.layers[0, VISIBLE].sum()
+    hidden = (front.views[0].seen_by == 0).reshape(GRID.shape)
+    assert (front.layers[0, VISIBLE][hidden] == 0).all()
+    assert (front.layers[0, 0] == whole.layers[0, 0]).all()
+    assert (sequences().layers[0, 1, VISIBLE] == 1).all()  # the file itself is not changed
+
+
+def test_mirror_swaps_left_and_right_of_everything():
+    plain = sequences()
+    mirror = mirrored(plain, 1)
+    assert len(mirror) == 1
+    np.testing.assert_array_equal(mirror.images[0, 2, 3, :, 0], plain.images[1, 2, 3, :, -1])
+    assert mirror.layers[0, 0, 0, :, 0].all()
+    assert not mirror.layers[0, 0, 0, :, -1].any()
+    assert np.nanmax(mirror.direction_rad) == np.float16(-0.25)
+    assert Pose(mirror.world_from_ego[0, 4]).yaw_rad == pytest.approx(-0.2)
+
+
+def test_mirrored_cameras_see_mirrored_points_in_mirrored_pixels():
+    plain = sequences()
+    mirror = mirrored(plain, 0)
+    points = np.random.default_rng(1).uniform((-20, -20, 0), (30, 20, 2), (200, 3))
+    for number in range(8):
+        pixels, valid = [], []
+        for source, flip in ((plain, 1.0), (mirror, -1.0)):
+            camera = source.cameras(0)[number]
+            uv, seen = camera.intrinsics.project(camera.ego_from_camera.inverse().apply(points * (1.0, flip, 1.0)))
+            pixels.append(uv)
+            valid.append(seen)
+        np.testing.assert_array_equal(valid[0], valid[1])
+        np.testing.assert_allclose(pixels[1][valid[0], 0], 63.0 - pixels[0][valid[0], 0], atol=1e-6)
+        np.testing.assert_allclose(pixels[1][valid[0], 1], pixels[0][valid[0], 1], atol=1e-6)
+
+
+def test_mirror_turns_the_tangential_distortion_round():
+    plain = sequences(stretches=1)
+    lens = lens_of(plain.lenses[0, 0])
+    plain.lenses[0, 0, 2] = 1.0
+    plain.lenses[0, 0, 7:12] = 0.1, -0.02, 0.003, 0.004, 0.0
+    assert lens_of(plain.lenses[0, 0]).model.value != lens.model.value
+    rays = np.random.default_rng(2).uniform((-0.3, -0.3, 1), (0.3, 0.3, 1), (50, 3))
+    before, _ = lens_of(plain.lenses[0, 0]).project(rays)
+    after, _ = lens_of(mirrored(plain, 0).lenses[0, 0]).project(rays * (-1.0, 1.0, 1.0))
+    np.testing.assert_allclose(after, (63.0, 0.0) + before * (-1.0, 1.0), atol=1e-9)
+
+
+def sampler(folder, **changes):
+    options = {"seed": 0, "lanes": 2, "sets": 2, "windows": 4, "steps_per_town": 4, "window": 2, **changes}
+    return WindowSampler(folder, [0, 1], LIFT, wait=lambda: None, **options)
+
+
+@pytest.fixture
+def towns(tmp_path):
+    for town in (0, 1):
+        write_sequences(sequences(seed=town), shard_path(tmp_path, town))
+    return tmp_path
+
+
+def test_lane_plays_the_windows_of_a_stretch_in_order(towns, monkeypatch):
+    monkeypatch.setattr(windows, "STATE_LOST", 0.0)
+    first = sampler(towns)
+    starts = [first.draw(step)[0].motions[0] for step in range(8)]
+    assert [motion is None for motion in starts] == [True, False, False, False] * 2
+    forward = [abs(motion.translation_m[1]) for motion in starts[1:4]]  # the way bends ever more
+    wanted = [abs((way(t - 1).inverse() @ way(t)).translation_m[1]) for t in (2, 4, 6)]
+    np.testing.assert_allclose(forward, wanted, atol=1e-9)
+
+
+def test_lanes_stand_at_different_places(towns, monkeypatch):
+    monkeypatch.setattr(windows, "STATE_LOST", 0.0)
+    drawn = sampler(towns).draw(0)
+    assert [window.motions[0] is None for window in drawn] == [True, False]
+
+
+def test_draws_are_a_function_of_the_step(towns):
+    whole, late = sampler(towns), sampler(towns)
+    for step in range(3):
+        whole.draw(step)
+    for one, other in zip(whole.draw(3), late.draw(3), strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.views[0].weights, other.views[0].weights)
+
+
+def test_states_and_cameras_are_lost_now_and_then(towns, monkeypatch):
+    monkeypatch.setattr(windows, "STATE_LOST", 1.0)
+    monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
+    for step in range(4):
+        for window in sampler(towns).draw(step):
+            assert window.motions[0] is None
+            assert int(np.bitwise_or.reduce(window.views[0].seen_by)) == 0b111
+
+
+def test_too_short_stretches_are_refused(towns):
+    with pytest.raises(DriveError, match="sets of a stretch must be at least 12, got 8"):
+        sampler(towns, sets=3).draw(0)
+
+
+def test_lanes_must_be_positive(towns):
+    with pytest.raises(DriveError, match=r"lanes, sets and windows must be at least 1, got \(0, 2, 4\)"):
+        sampler(towns, lanes=0)
