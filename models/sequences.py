@@ -149,7 +149,7 @@ def draw_sequences(
     rays : of the lenses so far, kept from town to town; added to
     """
     from ..replay.render import Renderer
-    from ..replay.synthetic import reference_rig
+    from ..replay.rigs import reference_rig
     from ..replay.world import World
 
     random = np.random.default_rng((seed, 11))
@@ -222,7 +222,8 @@ def _draw_set(
     size: tuple[int, int],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float16]]:
     """Images, layers and directions of one set, as in :class:`Sequences`."""
-    from ..replay.synthetic import BODY_M, visible_from
+    from ..replay.sight import visible_from
+    from ..replay.synthetic import BODY_M
 
     pose = world.ego_pose(moment_ns)
     truth, things = world.truth(GRID, pose, moment_ns)
@@ -233,8 +234,9 @@ def _draw_set(
     for camera, offset in zip(cameras, fired_ns, strict=True):
         at = moment_ns + int(offset)
         world_from_body = world.ego_pose(at) @ body
-        view = renderer.render(camera, world_from_body, at, labels=True)
-        visible |= visible_from(camera, world_from_body, view, points, things)
+        view = renderer.render(camera, world_from_body, at, sight=True)
+        if view.sight is not None:
+            visible |= visible_from(camera, world_from_body, view.sight, points, things)
         small = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
         images.append(small[:, :, ::-1])
     layers = np.stack([*(truth[name] for name in LAYERS), visible.astype(np.uint8)])
