@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .ring import ring_outline
+
 Array = NDArray[np.float64]
 
 STEP_M = 0.5
@@ -416,34 +418,10 @@ def _intersection(roads: list[Road], arms: list[Arm]) -> Intersection:
 
 def _roundabout(roads: list[Road], arms: list[Arm], island_m: float) -> Intersection:
     """A ring around an island; every arm widens into it."""
-    centre = roads[arms[0].road].at(0.0 if arms[0].end == 0 else float(roads[arms[0].road].arc_m[-1]))
-    outer_m = island_m + RING_M
-    ends = []
-    for arm in arms:
-        here, out = cross_section(roads[arm.road], arm.end)
-        left = roads[arm.road].profile.half_width_m * np.array([-out[1], out[0]])
-        bearing = float(np.arctan2(here[1] - centre[1], here[0] - centre[0]))
-        opening = float(np.arcsin(min((np.linalg.norm(left) + 3.0) / outer_m, 0.95)))
-        ends.append((here - left, here + left, out, bearing, opening))
-    outline: list[Array] = []
-    for index, (right, left, out, bearing, opening) in enumerate(ends):
-        next_right, _, next_out, next_bearing, next_opening = ends[(index + 1) % len(ends)]
-        sweep = (next_bearing - bearing) % (2 * np.pi)
-        begin, end = bearing + opening, bearing + max(sweep - next_opening, opening)
-        ring = [centre + outer_m * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(begin, end, 24)]
-        outline += [right, left]
-        outline += _blend(left, -out, ring[0], np.array([-np.sin(begin), np.cos(begin)]))
-        outline += ring
-        outline += _blend(next_right, -next_out, ring[-1], np.array([np.sin(end), -np.cos(end)]))[::-1]
-    return Intersection(np.asarray(centre, np.float64), tuple(arms), np.array(outline), island_m)
-
-
-def _blend(start: Array, into: Array, stop: Array, along: Array) -> list[Array]:
-    """Cubic from `start`, which leads `into`, to `stop`, which leads on `along`; its ends left out."""
-    reach = 0.4 * np.linalg.norm(stop - start)
-    t = np.linspace(0, 1, 10)[1:-1, None]
-    near, far = start + reach * into, stop - reach * along
-    return list((1 - t) ** 3 * start + 3 * (1 - t) ** 2 * t * near + 3 * (1 - t) * t**2 * far + t**3 * stop)
+    first = roads[arms[0].road]
+    centre = first.at(0.0 if arms[0].end == 0 else float(first.arc_m[-1]))
+    ends = [(*cross_section(roads[arm.road], arm.end), roads[arm.road].profile.half_width_m) for arm in arms]
+    return Intersection(centre, tuple(arms), ring_outline(centre, island_m + RING_M, ends), island_m)
 
 
 def _corner(start: Array, into: Array, stop: Array, into_stop: Array) -> list[Array]:

@@ -73,7 +73,10 @@ def test_occupied_cells_know_their_thing(world: World) -> None:
 
 def test_a_moving_car_occupies_the_place_where_it_is(world: World) -> None:
     moving = world.moving_bodies(NOW_NS)
+    people = int(moving.things[-1]) - len(world.pedestrians.models)  # who pass each other closely
     for centre, thing in zip(moving.footprints.mean(axis=1), moving.things, strict=True):
+        if thing > people:
+            continue
         _, things = world.truth(BevGrid(-2.0, 2.0, -2.0, 2.0, 0.5), Pose.planar(*centre.astype(float), 0.3), NOW_NS)
         assert things[4, 4] == thing
 
