@@ -179,6 +179,7 @@ def _draw_stretch(
     random: np.random.Generator,
 ) -> tuple[NDArray[np.generic], ...]:
     """Arrays of one stretch, in the order of the fields of :class:`Sequences`, without the first axis."""
+    from ..replay.rigs import displaced
     from ..replay.world import START_NS
 
     lenses = [network_intrinsics(camera.intrinsics, *size) for camera in rig]
@@ -186,9 +187,9 @@ def _draw_stretch(
         Camera(
             camera.name,
             network_intrinsics(camera.intrinsics, FINER * size[0], FINER * size[1]),
-            camera.ego_from_camera @ rotation(np.radians(random.normal(0.0, UNKNOWN_MOUNTING_DEG, 3))),
+            camera.ego_from_camera,
         )
-        for camera in rig
+        for camera in displaced(rig, UNKNOWN_MOUNTING_DEG, 0.0, random)
     ]
     fired_ns = random.integers(-_STAGGER_NS * len(rig), 1, len(rig))
     images, layers, directions, poses, fired = [], [], [], [], []
@@ -236,7 +237,8 @@ def _draw_set(
         world_from_body = world.ego_pose(at) @ body
         view = renderer.render(camera, world_from_body, at, sight=True)
         if view.sight is not None:
-            visible |= visible_from(camera, world_from_body, view.sight, points, things)
+            unseen = ~visible
+            visible[unseen] = visible_from(camera, world_from_body, view.sight, points[unseen], things[unseen])
         small = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
         images.append(small[:, :, ::-1])
     layers = np.stack([*(truth[name] for name in LAYERS), visible.astype(np.uint8)])

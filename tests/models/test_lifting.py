@@ -5,7 +5,7 @@ from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
 from octobev.fusion.state import carry_raster
 from octobev.fusion.view_builder import ViewBuilder
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 
 torch = pytest.importorskip("torch")
 

@@ -7,7 +7,7 @@ from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.models.mountings import network_intrinsics
 from octobev.models.sequences import GRID, LAYERS, Sequences, lens_numbers
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 from octobev.runtime.bundle import open_bundle
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat

@@ -7,7 +7,7 @@ import pytest
 from octobev.models import topdown_train
 from octobev.models.sequences import GRID, LAYERS, VISIBLE, Sequences, lens_numbers, write_sequences
 from octobev.models.shards import shard_path
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 
 torch = pytest.importorskip("torch")
 

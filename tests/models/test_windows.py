@@ -8,7 +8,7 @@ from octobev.models.mountings import network_intrinsics
 from octobev.models.sequences import GRID, LAYERS, VISIBLE, Sequences, lens_numbers, lens_of, write_sequences
 from octobev.models.shards import shard_path
 from octobev.models.windows import LiftPlan, WindowSampler, cut_window, mirrored
-from octobev.replay.synthetic import reference_rig
+from octobev.replay.rigs import reference_rig
 
 LIFT = LiftPlan((0.0,), 0.0, (8, 16))
 SETS = 8
