@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DriveError, expected
+from ..fusion.direction import CorridorDirection
 from ..fusion.geometry import Polyline
 from ..fusion.grid import BevGrid
 from ..fusion.polylines import trace_polylines
@@ -229,9 +230,8 @@ def _lines(layout: RoadLayout, truth: GroundTruth, name: str) -> tuple[tuple[Pol
 def _corridor_direction(predictions: Predictions) -> NDArray[np.float32] | None:
     """Direction of the corridor from the first output that has one, float32 [nx, ny], NaN where not observed."""
     for output in predictions.bev.values():
-        direction_rad = getattr(output, "direction_rad", None)
-        if direction_rad is not None:
-            return np.where(output.arrays()["observed"], direction_rad, np.float32(np.nan))
+        if isinstance(output, CorridorDirection):
+            return np.where(output.observed, output.direction_rad, np.float32(np.nan))
     return None
 
 

@@ -14,6 +14,12 @@ from typing import Final
 
 from ...errors import EndpointError, InvalidArgument, expected
 
+HEARTBEAT_MS: Final = 1000
+"""How often either side of a connection asks whether the other is still there."""
+
+HEARTBEAT_TIMEOUT_MS: Final = 3000
+"""A side that does not answer for so long is gone."""
+
 MAX_IPC_PATH_BYTES: Final = 107
 """Longest path of a Unix domain socket on Linux, without the closing zero."""
 

@@ -19,13 +19,19 @@ from ...errors import EndpointError, InvalidArgument, TopicError, expected
 from ...fusion.rig import Rig
 from ..predictions import Predictions
 from .encode import Stamp, encode_output, encode_rig, geometry_topic, kind_of, topics_of
-from .endpoints import check_endpoint, default_endpoint, identity_of, refuse_taken_path, remove_path
+from .endpoints import (
+    HEARTBEAT_MS,
+    HEARTBEAT_TIMEOUT_MS,
+    check_endpoint,
+    default_endpoint,
+    identity_of,
+    refuse_taken_path,
+    remove_path,
+)
 from .header import MAX_PART_BYTES, UNKNOWN_KIND
 from .names import RESERVED, RIG, check_topic, topic_part
 from .wire import Buffer
 
-HEARTBEAT_MS: Final = 1000
-HEARTBEAT_TIMEOUT_MS: Final = 3000
 HANDSHAKE_MS: Final = 5000
 MAX_SUBSCRIPTION_BYTES: Final = 4096
 """Longest part taken from a subscriber; a subscription is a topic name and one byte."""

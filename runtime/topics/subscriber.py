@@ -15,7 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from ...errors import EndpointError, InvalidArgument, TopicTimeout, WireError, expected
-from .endpoints import check_endpoint, default_endpoint
+from .endpoints import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, check_endpoint, default_endpoint
 from .header import MAX_PART_BYTES
 from .message import Message
 from .names import topic_patterns
@@ -24,8 +24,6 @@ from .wire import Buffer, decode
 if TYPE_CHECKING:
     import zmq.asyncio
 
-HEARTBEAT_MS: Final = 1000
-HEARTBEAT_TIMEOUT_MS: Final = 3000
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 2000
 

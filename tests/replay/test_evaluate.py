@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from octobev.errors import DriveError
+from octobev.fusion.direction import CorridorDirection
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.layout import RoadLayout
 from octobev.fusion.occupancy import OccupancyGrid
@@ -135,22 +136,17 @@ def test_drives_do_not_remember_each_other():
     assert report["road_layout"]["drivable"]["iou_remembered"] is None
 
 
-class Direction:
-    """A top-down output that gives directions."""
-
-    def __init__(self, direction_deg, observed):
-        self.grid, self.direction_rad = GRID, np.radians(row(*direction_deg))
-        self.observed = row(*observed, dtype=np.bool_)
-
-    def arrays(self):
-        return {"direction_rad": self.direction_rad, "observed": self.observed}
+def corridor(direction_deg, observed):
+    return CorridorDirection(
+        GRID, np.radians(row(*direction_deg)), row(1, 1, 1, 1), row(*observed, dtype=np.bool_), ZEROS
+    )
 
 
 @pytest.mark.parametrize(("observed", "median"), [((1, 1, 1, 1), 5.0), ((1, 0, 1, 1), 10.0)])
 def test_corridor_direction_is_read_from_the_output_that_has_it(observed, median):
     """All cells say 10 degrees; the truth is 0, 5, 10 and nothing: errors 10, 5, 0, or 90 where not observed."""
     predicted = Predicted(layout(0, 0, 0, 0))
-    predicted.bev = {"occupancy": layout(0, 0, 0, 0), "corridor": Direction([10, 10, 10, 10], observed)}
+    predicted.bev = {"occupancy": layout(0, 0, 0, 0), "corridor": corridor([10, 10, 10, 10], observed)}
     directions = np.radians(row(0, 5, 10, np.nan)).astype(np.float32)
     drive = OneSet(GroundTruth(1, GRID, {"drivable": row(1, 1, 1, 1, dtype=np.uint8), "direction_rad": directions}))
     report = evaluate([drive], predicted).report()["corridor_direction_deg"]
