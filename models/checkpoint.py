@@ -9,34 +9,48 @@ from typing import Any
 
 from ..errors import BundleError, MissingFile
 from .net import HydraNet, HydraNetConfig, torch
+from .topdown_net import TopDownConfig, TopDownNet
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """State of a training run.
+    """State of a training run: everything that a bundle or the next step needs.
 
-    weights, average : state dicts of the network and of its moving average
+    hydranet_config, topdown_config : sizes of both networks
+    weights, average : state dicts of both networks and of their moving averages
     optimiser : state dict
+    states : what each lane remembers, [lanes, C, nx / 2, ny / 2]; None before the first step
     step, elapsed_s : how far it is
     seed : seed of the run
     frequencies : class on the ground -> share of the free ground on which the network sees it, 0..1
     scores : latest validation, name -> value
     """
 
-    config: HydraNetConfig
+    hydranet_config: HydraNetConfig
+    topdown_config: TopDownConfig
     weights: dict[str, Any]
     average: dict[str, Any]
     optimiser: dict[str, Any]
+    states: Any
     step: int
     elapsed_s: float
     seed: int
     frequencies: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
+    def networks(self) -> tuple[HydraNet, TopDownNet]:
+        """Both networks with the averaged weights, in evaluation mode."""
+        hydranet, topdown = HydraNet(self.hydranet_config), TopDownNet(self.topdown_config)
+        hydranet.load_state_dict(self.average["hydranet"])
+        topdown.load_state_dict(self.average["topdown"])
+        return hydranet.eval(), topdown.eval()
+
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write atomically: a run that is killed leaves the checkpoint before."""
-    content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__} | {"config": asdict(checkpoint.config)}
+    content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    for name in ("hydranet_config", "topdown_config"):
+        content[name] = asdict(content[name])
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     os.replace(partial, path)
@@ -54,16 +68,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise MissingFile(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        config = HydraNetConfig(**content.pop("config"))
-        return Checkpoint(config=config, **content)
+        content["hydranet_config"] = HydraNetConfig(**content["hydranet_config"])
+        content["topdown_config"] = TopDownConfig(**content["topdown_config"])
+        return Checkpoint(**content)
     except Exception as error:  # torch raises pickle, zip, key and runtime errors for files that are none
         reason = str(error).split("\n")[0]
         raise BundleError(f"{path}: not a checkpoint of octobev.models.train: {reason}") from error
-
-
-def trained_net(checkpoint: Checkpoint) -> HydraNet:
-    """Build the network with the averaged weights, in evaluation mode."""
-    net = HydraNet(checkpoint.config)
-    net.load_state_dict(checkpoint.average)
-    net.eval()
-    return net

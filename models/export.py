@@ -8,7 +8,7 @@ import hashlib
 import io
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, MissingFile, NetworkError, OctobevError, expected
-from .template import OUTPUTS, manifest_text
+from .template import OUTPUTS, castout_manifest_text, manifest_text
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
     from .net import HydraNet, Tensor, nn
+    from .topdown_net import TopDownNet
 
 OPSET = 17
 TOLERANCE = 1e-3
@@ -29,64 +31,107 @@ TOLERANCE = 1e-3
 ONNX_FILE = "hydranet.onnx"
 
 
+TOPDOWN_FILE = "topdown.onnx"
+TOPDOWN_OUTPUTS = ("road_layout", "occupancy", "direction", "next_state")
+PROBABILITIES = frozenset({"segmentation", "object_heat", "road_layout", "occupancy"})
+
+
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how far ONNX Runtime's numbers are from PyTorch's (output -> largest difference)."""
+    """What was written: sizes of the files, parameters, and how far each output is from PyTorch's."""
 
     folder: Path
-    sha256: str
-    size_bytes: int
+    sizes_bytes: dict[str, int]
     parameters: int
     differences: dict[str, float]
 
 
-def export_bundle(net: HydraNet, folder: Path, frequencies: dict[str, float], version: str) -> ExportReport:
-    """Write `hydranet.onnx` and `bundle.toml`.
+def export_bundle(checkpoint: Checkpoint, folder: Path, version: str, *, cast_out: bool = False) -> ExportReport:
+    """Write the ONNX models and `bundle.toml`.
 
     Parameters
     ----------
-    net : the trained network, batch normalisation still apart; it is not changed
     folder : made if it is not there; files of the same names are replaced
-    frequencies : class on the ground -> share of the free ground on which the network sees it, 0..1
     version : version of the bundle
+    cast_out : the per-camera network alone, what it sees cast out onto the ground; otherwise both networks
 
     Raises
     ------
     NetworkError
         ONNX Runtime computes something else than PyTorch.
+    BundleError
+        A cast-out of a checkpoint that was never validated: nobody knows how often each class is on the ground.
     """
     from .net import parameter_count
 
-    graph = onnx_bytes(net)
-    differences = compare_with_torch(net, graph)
+    if cast_out and not checkpoint.frequencies:
+        raise BundleError(expected("class frequencies of a checkpoint", "known", "none; train for a step at least"))
+    hydranet, topdown = checkpoint.networks()
+    graphs = {ONNX_FILE: hydranet_bytes(hydranet)}
+    differences = compare_hydranet(hydranet, graphs[ONNX_FILE])
+    parameters = parameter_count(hydranet)
+    if not cast_out:
+        graphs[TOPDOWN_FILE] = topdown_bytes(topdown)
+        differences |= compare_topdown(topdown, graphs[TOPDOWN_FILE])
+        parameters += parameter_count(topdown)
     check_differences(differences)
-    sha256 = hashlib.sha256(graph).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ONNX_FILE).write_bytes(graph)
-    text = manifest_text(net.config, file=ONNX_FILE, sha256=sha256, frequencies=frequencies, version=version)
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph)
+    files = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
+    configs = checkpoint.hydranet_config, checkpoint.topdown_config
+    text = (
+        castout_manifest_text(configs[0], files=files, frequencies=checkpoint.frequencies, version=version)
+        if cast_out
+        else manifest_text(*configs, files=files, version=version)
+    )
     (folder / "bundle.toml").write_text(text, encoding="utf-8")
-    return ExportReport(folder, sha256, len(graph), parameter_count(net), differences)
+    sizes = {name: len(graph) for name, graph in graphs.items()}
+    return ExportReport(folder, sizes, parameters, differences)
 
 
-def onnx_bytes(net: HydraNet) -> bytes:
-    """Serialise the network as one ONNX model of opset :data:`OPSET`, batch 1, batch normalisation folded."""
+def hydranet_bytes(net: HydraNet) -> bytes:
+    """Serialise the per-camera network: opset :data:`OPSET`, batch 1, batch normalisation folded; it is not changed."""
     from .net import ExportedHydraNet, torch
 
     image = torch.zeros((1, 3, net.config.height, net.config.width), dtype=torch.uint8)
     return traced(ExportedHydraNet(copy.deepcopy(net)).eval(), {"image": image}, OUTPUTS)
 
 
-def compare_with_torch(net: HydraNet, graph: bytes, images: int = 4, seed: int = 0) -> dict[str, float]:
-    """Run both on images of blurred noise; return the largest difference of each output.
+def topdown_bytes(net: TopDownNet) -> bytes:
+    """Serialise the top-down network: opset :data:`OPSET`, one set, batch normalisation folded; it is not changed."""
+    from .net import torch
+    from .topdown_net import ExportedTopDownNet
 
-    Probabilities are compared absolutely, features and depths relative to 1 + |value|.
-    """
+    config = net.config
+    lifted = torch.zeros((config.nx * config.ny, config.lifted_channels))
+    inputs = {"lifted": lifted, "state": net.empty_state(1)}
+    return traced(ExportedTopDownNet(copy.deepcopy(net)).eval(), inputs, TOPDOWN_OUTPUTS)
+
+
+def compare_hydranet(net: HydraNet, graph: bytes, images: int = 4, seed: int = 0) -> dict[str, float]:
+    """Run both on images of blurred noise; return the largest difference of each output."""
     from .net import ExportedHydraNet
 
     random = np.random.default_rng(seed)
     feeds = [{"image": _blurred_noise(random, net.config.height, net.config.width)} for _ in range(images)]
-    reference = ExportedHydraNet(copy.deepcopy(net)).eval()
-    return largest_differences(reference, graph, feeds, OUTPUTS, absolute=("segmentation",))
+    return largest_differences(ExportedHydraNet(copy.deepcopy(net)).eval(), graph, feeds, OUTPUTS)
+
+
+def compare_topdown(net: TopDownNet, graph: bytes, sets: int = 3, seed: int = 0) -> dict[str, float]:
+    """Run both on random features and states; return the largest difference of each output."""
+    from .topdown_net import ExportedTopDownNet
+
+    config = net.config
+    random = np.random.default_rng(seed)
+    feeds = [
+        {
+            "lifted": random.gamma(1.0, 1.0, (config.nx * config.ny, config.lifted_channels)).astype(np.float32),
+            "state": random.uniform(-1.0, 1.0, (1, *config.state_shape)).astype(np.float32),
+        }
+        for _ in range(sets)
+    ]
+    return largest_differences(ExportedTopDownNet(copy.deepcopy(net)).eval(), graph, feeds, TOPDOWN_OUTPUTS)
 
 
 def traced(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
@@ -113,11 +158,10 @@ def largest_differences(
     graph: bytes,
     feeds: Iterable[Mapping[str, NDArray[Any]]],
     outputs: Sequence[str],
-    absolute: Collection[str],
 ) -> dict[str, float]:
     """Run a module and its graph on the same inputs; return the largest difference of each output.
 
-    Outputs in `absolute` are compared as they are, others relative to 1 + |value|.
+    Probabilities are compared as they are, others relative to 1 + |value|.
     """
     import onnxruntime
 
@@ -131,7 +175,7 @@ def largest_differences(
         with torch.no_grad():
             wanted = [tensor.numpy() for tensor in module(*(torch.from_numpy(array) for array in feed.values()))]
         for name, got, want in zip(outputs, session.run(list(outputs), dict(feed)), wanted, strict=True):
-            scale = 1.0 if name in absolute else 1.0 + np.abs(want)
+            scale = 1.0 if name in PROBABILITIES else 1.0 + np.abs(want)
             differences[name] = max(differences[name], float((np.abs(got - want) / scale).max()))
     return differences
 
@@ -161,16 +205,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pt, as octobev.models.train writes it")
     parser.add_argument("--out", type=Path, required=True, help="directory of the bundle")
     parser.add_argument("--version", default="1.0.0", help="version written into the bundle (default: %(default)s)")
+    parser.add_argument(
+        "--cast-out", action="store_true", help="the per-camera network alone, cast out onto the ground and stitched"
+    )
     options = parser.parse_args(arguments)
     try:
         if not options.checkpoint.is_file():
             raise MissingFile(f"{options.checkpoint}: no such checkpoint")
-        from .checkpoint import load_checkpoint, trained_net
+        from .checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(options.checkpoint)
-        if not checkpoint.frequencies:
-            raise BundleError(expected("class frequencies of a checkpoint", "known", "none; train for a step at least"))
-        report = export_bundle(trained_net(checkpoint), options.out, checkpoint.frequencies, options.version)
+        report = export_bundle(checkpoint, options.out, options.version, cast_out=options.cast_out)
     except OctobevError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -180,10 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def describe(report: ExportReport) -> str:
     """Put a report into lines for people."""
-    lines = [
-        f"{report.folder / ONNX_FILE}: {report.parameters:,} parameters, {report.size_bytes:,} bytes, opset {OPSET}",
-        f"sha256 {report.sha256}",
-    ]
+    lines = [f"{report.folder / name}: {size:,} bytes, opset {OPSET}" for name, size in report.sizes_bytes.items()]
+    lines += [f"{report.parameters:,} parameters"]
     lines += [f"{name}: at most {value:.1e} from PyTorch" for name, value in report.differences.items()]
     return "\n".join(lines)
 

@@ -25,14 +25,15 @@ def lift_rows(views: list[ViewTransform], features: Tensor, threads: int = 1) ->
     Parameters
     ----------
     views : one a set, all of the same cells and heights
-    features : [sets, pixels, C]
+    features : [pixels of all views one after another, C]
 
     Returns
     -------
     float32 [sets, cells, heights * C]
     """
-    if features.dim() != 3 or len(features) != len(views):
-        raise InvalidArgument(expected("features", f"[{len(views)}, pixels, C]", tuple(features.shape)))
+    pixels = sum(view.pixels for view in views)
+    if features.dim() != 2 or len(features) != pixels:
+        raise InvalidArgument(expected("features", f"[{pixels}, C]", tuple(features.shape)))
     lifted: Tensor = _Lift.apply(features, views, threads)
     return lifted
 
@@ -42,24 +43,27 @@ class _Lift(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     def forward(context: Any, features: Tensor, views: list[ViewTransform], threads: int) -> Tensor:
         context.views, context.threads, context.dtype = views, threads, features.dtype
         rows = features.detach().to(torch.float32).contiguous().numpy()
-        return torch.stack(
-            [torch.from_numpy(view.lift(part, num_threads=threads)) for view, part in zip(views, rows, strict=True)]
-        )
+        ends = np.cumsum([view.pixels for view in views])[:-1]
+        parts = zip(views, np.split(rows, ends), strict=True)
+        return torch.stack([torch.from_numpy(view.lift(part, num_threads=threads)) for view, part in parts])
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        parts = []
+        channels = gradients[0].shape[2] // context.views[0].heights
+        out = np.empty((sum(view.pixels for view in context.views), channels), dtype=np.float32)
+        first = 0
         for view, gradient in zip(context.views, gradients[0], strict=True):
             points = gradient.to(torch.float32).contiguous().numpy().reshape(view.rows, -1)
-            out = np.empty((view.pixels, points.shape[1]), dtype=np.float32)
-            kernel.lift_rows(*transposed(view), points, out, context.threads)
-            parts.append(torch.from_numpy(out))
-        return torch.stack(parts).to(context.dtype), None, None
+            part = out[first : first + view.pixels]
+            kernel.lift_rows(*transposed(view), points, part, context.threads)
+            first += view.pixels
+        return torch.from_numpy(out).to(context.dtype), None, None
 
 
 def transposed(view: ViewTransform) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """The matrix with rows and columns exchanged: indptr int32 [pixels + 1], indices int32 and weights float32."""
-    order = np.argsort(view.indices, kind="stable")
+    narrow = np.uint16 if view.pixels <= 1 << 16 else np.int32  # NumPy sorts 16 bits by radix, ten times faster
+    order = np.argsort(view.indices.astype(narrow), kind="stable")
     row_of = np.repeat(np.arange(view.rows, dtype=np.int32), np.diff(view.indptr))
     indptr = np.zeros(view.pixels + 1, dtype=np.int32)
     np.cumsum(np.bincount(view.indices, minlength=view.pixels), out=indptr[1:])

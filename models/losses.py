@@ -1,4 +1,4 @@
-"""What the reference HydraNet is trained on, and how it is measured in the image."""
+"""What the per-camera network is trained on, and how it is measured in the image."""
 
 from __future__ import annotations
 
@@ -8,27 +8,44 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..replay.bodies import VEHICLE
 from .net import HydraNetConfig, HydraOutputs, Tensor, functional, torch
+from .template import FEATURE_STRIDE
 
-CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5, 2.0)
+CLASS_WEIGHTS = (1.0, 1.0, 3.0, 2.5, 1.5, 2.0, 1.5)
 """Weights in the cross entropy, in the order of the classes: thin ones count more."""
 
 DEPTH_WEIGHT = 0.8
 DICE_WEIGHT = 0.3
+HEAT_WEIGHT = 0.3
+BOX_WEIGHT = 0.3
+
+_LEAST_SIDE_PX = 0.5
+_CORE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class LossTerms:
-    """One batch's losses, each a scalar tensor: segmentation (cross entropy), dice, depth and their weighted sum."""
+class ImageTerms:
+    """One batch's losses, each a scalar tensor.
+
+    segmentation : cross entropy
+    dice : soft dice of the segmentation
+    depth : mean absolute error of the logarithm
+    heat : focal loss of the objects' centres
+    box : mean absolute error of the logarithms of the boxes' sides
+    """
 
     segmentation: Tensor
     dice: Tensor
     depth: Tensor
+    heat: Tensor
+    box: Tensor
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.segmentation + DICE_WEIGHT * self.dice + DEPTH_WEIGHT * self.depth
+        objects = HEAT_WEIGHT * self.heat + BOX_WEIGHT * self.box
+        return self.segmentation + DICE_WEIGHT * self.dice + DEPTH_WEIGHT * self.depth + objects
 
 
 def class_fractions(labels: Tensor, classes: int, stride: int) -> Tensor:
@@ -49,20 +66,77 @@ def class_fractions(labels: Tensor, classes: int, stride: int) -> Tensor:
     return (blocks[..., None] == numbers).to(torch.float32).mean(dim=2)
 
 
-def loss_terms(outputs: HydraOutputs, labels: Tensor, depth_m: Tensor, config: HydraNetConfig) -> LossTerms:
+def image_terms(
+    outputs: HydraOutputs, labels: Tensor, depth_m: Tensor, objects: NDArray[np.float32], config: HydraNetConfig
+) -> ImageTerms:
     """Compare a batch with its truth.
 
     Parameters
     ----------
     labels : uint8 [B, height, width], class numbers
     depth_m : float32 [B, output height, output width], metres; 0 where there is none (sky)
+    objects : float32 [B, n, 5], kind, x_min, y_min, x_max, y_max in pixels; kind 0: none
     """
     target = class_fractions(labels, len(config.classes), config.output_stride)
-    logits = outputs.logits.float()
-    log_p = functional.log_softmax(logits, dim=-1)
+    log_p = functional.log_softmax(outputs.logits.float(), dim=-1)
     weights = torch.tensor(CLASS_WEIGHTS[: len(config.classes)])
     segmentation = -(target * weights * log_p).sum(-1).mean()
-    return LossTerms(segmentation, _dice(log_p.exp(), target), _depth_loss(outputs.log_depth.float(), depth_m, config))
+    depth = _depth_loss(outputs.log_depth.float(), depth_m, config)
+    heat, log_box, shares = (torch.from_numpy(array) for array in object_targets(objects, config))
+    box = ((outputs.log_box.float() - log_box).abs().mean(-1) * shares).sum() / shares.sum().clamp(min=1.0)
+    return ImageTerms(segmentation, _dice(log_p.exp(), target), depth, _focal(outputs.heat.float(), heat), box)
+
+
+def object_targets(
+    objects: NDArray[np.float32], config: HydraNetConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What the heads of the objects should say: a bell around each centre, and boxes in the middle of each bell.
+
+    The bells are as wide as their boxes, as in TTFNet (Liu et al. 2020).
+
+    Parameters
+    ----------
+    objects : float32 [B, n, 5], see :func:`image_terms`
+
+    Returns
+    -------
+    heat : float32 [B, feature pixels, object classes], 0..1, 1 at the pixel of each centre
+    log_box : float32 [B, feature pixels, 4]
+    shares : float32 [B, feature pixels], how much a pixel's box counts, 0 where there is none
+    """
+    height, width = config.feature_shape
+    batch = len(objects)
+    heat = np.zeros((batch, len(config.object_classes), height, width), np.float32)
+    log_box = np.zeros((batch, height, width, 4), np.float32)
+    shares = np.zeros((batch, height, width), np.float32)
+    u, v = (FEATURE_STRIDE * (np.arange(size) + 0.5) - 0.5 for size in (width, height))
+    for image, index in zip(*np.nonzero(objects[..., 0]), strict=True):
+        kind, x_min, y_min, x_max, y_max = objects[image, index]
+        bells = []
+        for places, low, high in ((u, x_min, x_max), (v, y_min, y_max)):
+            nearest = places[np.argmin(np.abs(places - 0.5 * (low + high)))]
+            sigma = max((high - low) / 6.0, 0.6 * FEATURE_STRIDE)
+            bells.append(np.exp(-0.5 * ((places - nearest) / sigma) ** 2))
+        bell = np.outer(bells[1], bells[0]).astype(np.float32)
+        of_class = heat[image, int(kind) - VEHICLE]
+        np.maximum(of_class, bell, out=of_class)
+        core = (bell > _CORE) & (bell > shares[image])
+        row, column = np.nonzero(core)
+        sides = np.stack((u[column] - x_min, v[row] - y_min, x_max - u[column], y_max - v[row]), axis=1)
+        log_box[image, row, column] = np.log(np.maximum(sides, _LEAST_SIDE_PX))
+        shares[image, row, column] = bell[core]
+    pixels = height * width
+    flat = np.ascontiguousarray(heat.reshape(batch, -1, pixels).transpose(0, 2, 1))
+    return flat, log_box.reshape(batch, pixels, 4), shares.reshape(batch, pixels)
+
+
+def _focal(logits: Tensor, heat: Tensor) -> Tensor:
+    """Penalty-reduced focal loss (Law and Deng 2018), per object."""
+    p = torch.sigmoid(logits)
+    centre = (heat == 1.0).to(torch.float32)
+    hit = centre * (1.0 - p) ** 2 * functional.logsigmoid(logits)
+    miss = (1.0 - heat) ** 4 * p**2 * functional.logsigmoid(-logits)
+    return -(hit + (1.0 - centre) * miss).sum() / centre.sum().clamp(min=1.0)
 
 
 def _dice(p: Tensor, target: Tensor) -> Tensor:

@@ -34,17 +34,30 @@ def jittered_rig(rig: Rig, random: np.random.Generator) -> Rig:
     return Rig(tuple(cameras), rig.name)
 
 
-def free_rig(count: int, random: np.random.Generator) -> Rig:
-    """Cameras that no vehicle has: any direction, some of :data:`FREE_LENSES`, 1 to 2.2 m high."""
+def training_rig(seed: int, random: np.random.Generator) -> Rig:
+    """Rig of a town: of ten towns seven have the reference rig, two a rig of no car that is, one has fisheyes."""
+    from ..replay.rigs import fisheye_rig, reference_rig
+
+    if seed % 10 in (3, 7):
+        return surround_rig(random)
+    return fisheye_rig() if seed % 10 == 9 else reference_rig()
+
+
+def surround_rig(random: np.random.Generator) -> Rig:
+    """Five to eight cameras around a body of random size, neighbours overlapping a little, lenses of :data:`LENSES`."""
+    count = int(random.integers(5, 9))
+    height_m = random.uniform(1.0, 2.0)
+    middle_m, half_length_m, half_width_m = random.uniform(0.6, 1.6), random.uniform(0.6, 2.0), random.uniform(0.4, 0.9)
+    wide_enough = [index for index, degrees in enumerate(LENSES_DEG) if degrees >= 330.0 / count]
     cameras = []
     for index in range(count):
-        lens = FREE_LENSES[int(random.integers(len(FREE_LENSES)))]
-        yaw, pitch = random.uniform(-np.pi, np.pi), np.radians(random.uniform(-3.0, 14.0))
-        position = (random.uniform(-0.8, 3.8), random.uniform(-0.9, 0.9), random.uniform(1.0, 2.2))
-        turn = Pose.planar(0.0, 0.0, yaw) @ rotation(np.array([0.0, pitch, 0.0]))
-        placed = Pose.from_quaternion(position, (0.0, 0.0, 0.0, 1.0))
-        cameras.append(Camera(f"free_{index}", lens, placed @ turn @ EGO_FROM_OPTICAL))
-    return Rig(tuple(cameras), "free")
+        yaw = 2.0 * np.pi * index / count + random.normal(0.0, 0.12) * (index > 0)
+        place = (middle_m + half_length_m * np.cos(yaw), half_width_m * np.sin(yaw), height_m + random.normal(0.0, 0.1))
+        lens = LENSES[wide_enough[min(int(random.integers(4)), len(wide_enough) - 1)]]
+        turn = Pose.planar(0.0, 0.0, yaw) @ rotation(np.array([0.0, np.radians(random.uniform(-1.0, 8.0)), 0.0]))
+        placed = Pose.from_quaternion(place, (0.0, 0.0, 0.0, 1.0))
+        cameras.append(Camera(f"camera_{index}", lens, placed @ turn @ EGO_FROM_OPTICAL))
+    return Rig(tuple(cameras), "surround")
 
 
 def _pinhole(fov_deg: float, centre_px: float) -> Intrinsics:
@@ -52,11 +65,12 @@ def _pinhole(fov_deg: float, centre_px: float) -> Intrinsics:
     return Intrinsics(1280, 960, focal, focal, 639.5 + centre_px, 479.5 - 2.0 * centre_px)
 
 
-FREE_LENSES = tuple(
+LENSES_DEG = (50.0, 58.0, 66.0, 74.0, 82.0, 92.0, 104.0, 116.0)
+LENSES = tuple(
     _pinhole(fov_deg, centre_px)
-    for fov_deg, centre_px in ((40.0, 8.0), (55.0, -12.0), (65.0, 0.0), (70.0, 20.0), (90.0, -5.0), (100.0, 15.0))
+    for fov_deg, centre_px in zip(LENSES_DEG, (8.0, -12.0, 0.0, 20.0, -5.0, 15.0, -9.0, 4.0), strict=True)
 )
-"""Lenses of cameras that the reference rig does not have."""
+"""Lenses of cameras that the reference rig does not have: few, because the rays of every one are kept."""
 
 
 def rotation(angles_rad: NDArray[np.float64]) -> Pose:

@@ -33,21 +33,23 @@ class HydraNetConfig:
     ----------
     width, height : network input in pixels, multiples of 32
     classes : names of the segmentation classes, one per channel
+    object_classes : names of what is detected
     stem_channels : channels after the first convolution (stride 2)
     stage_channels, stage_blocks : channels and residual blocks of the stages at stride 4, 8, 16, 32
     feature_channels : channels of the top-down path and of the `features` output
     head_channels : hidden channels of each head
-    output_stride : stride of segmentation and depth, 2 or 4
+    output_stride : stride of segmentation and depth, 2 or 4; objects are at the features' stride
     depth_range_m : depths are clipped to this range, metres
     """
 
     width: int = 320
     height: int = 192
-    classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
+    classes: tuple[str, ...] = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk", "vehicle")
+    object_classes: tuple[str, ...] = ("vehicle", "pedestrian")
     stem_channels: int = 16
-    stage_channels: tuple[int, int, int, int] = (32, 64, 96, 96)
-    stage_blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
-    feature_channels: int = 32
+    stage_channels: tuple[int, int, int, int] = (48, 64, 96, 128)
+    stage_blocks: tuple[int, int, int, int] = (1, 2, 2, 2)
+    feature_channels: int = 48
     head_channels: int = 48
     output_stride: int = 2
     depth_range_m: tuple[float, float] = (0.5, 80.0)
@@ -72,18 +74,20 @@ class HydraNetConfig:
 class HydraOutputs(NamedTuple):
     """What the heads give; rows are pixels in row-major order.
 
-    features : [B, feature pixels, feature_channels]
     logits : [B, output pixels, classes], before the softmax
     log_depth : [B, output pixels, 1], natural logarithm of metres along the optical axis
+    heat : [B, feature pixels, object classes], before the sigmoid: whether an object's box has its centre there
+    log_box : [B, feature pixels, 4], natural logarithm of the pixels to the left, top, right and bottom of the box
     """
 
-    features: Tensor
     logits: Tensor
     log_depth: Tensor
+    heat: Tensor
+    log_box: Tensor
 
 
 class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Images to features, segmentation and depth.
+    """Images to features, segmentation, depth and objects.
 
     Parameters
     ----------
@@ -104,13 +108,20 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         self.stages = nn.ModuleList(stages)
         self.top_down = TopDownPath(config.stage_channels, config.feature_channels)
         self.position = PixelPosition(config)
-        self.segmentation = Head(config, len(config.classes))
-        self.depth = Head(config, 1, bias=math.log(10.0))
+        per_side = FEATURE_STRIDE // config.output_stride
+        self.segmentation = Head(config, len(config.classes), per_side)
+        self.depth = Head(config, 1, per_side, bias=math.log(10.0))
+        self.heat = Head(config, len(config.object_classes), bias=-4.0)
+        self.box = Head(config, 4, bias=math.log(10.0))
 
-    def forward(self, image: Tensor) -> HydraOutputs:
-        """Run on images uint8 [B, 3, height, width], RGB."""
+    def forward(self, image: Tensor) -> tuple[Tensor, HydraOutputs]:
+        """Run on images uint8 [B, 3, height, width], RGB; returns the features and what the heads give."""
         features = self.features(image)
-        return HydraOutputs(features, self.segmentation(features), self.depth(features))
+        return features, self.read(features)
+
+    def read(self, features: Tensor) -> HydraOutputs:
+        """Run the heads alone."""
+        return HydraOutputs(self.segmentation(features), self.depth(features), self.heat(features), self.box(features))
 
     def features(self, image: Tensor) -> Tensor:
         """Run without the heads: feature rows [B, feature pixels, feature_channels]."""
@@ -195,11 +206,11 @@ class TopDownPath(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class Head(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Two matrices per feature row; a row predicts the block of output pixels below it."""
+    """Two matrices per feature row; a row predicts the block of `per_side` x `per_side` output pixels below it."""
 
-    def __init__(self, config: HydraNetConfig, channels: int, bias: float = 0.0) -> None:
+    def __init__(self, config: HydraNetConfig, channels: int, per_side: int = 1, bias: float = 0.0) -> None:
         super().__init__()
-        self.blocks = FEATURE_STRIDE // config.output_stride
+        self.blocks = per_side
         self.shape = config.feature_shape
         self.channels = channels
         self.hidden = nn.Linear(config.feature_channels, config.head_channels)
@@ -207,13 +218,13 @@ class Head(nn.Module):  # type: ignore[misc, unused-ignore]
         nn.init.constant_(self.last.bias, bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[B, feature pixels, feature_channels] -> [B, output pixels, channels]."""
-        batch, (height, width), n = rows.shape[0], self.shape, self.blocks
+        """[..., feature pixels, feature_channels] -> [..., output pixels, channels]."""
+        (height, width), n = self.shape, self.blocks
         x = self.last(functional.relu(self.hidden(rows)))
         if n == 1:
             return x
-        x = x.reshape(batch, height, width, n, n, self.channels).permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, height * n * width * n, self.channels)
+        x = x.reshape(-1, height, width, n, n, self.channels).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(*rows.shape[:-2], height * n * width * n, self.channels)
 
 
 class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -229,11 +240,24 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         net.fold_pixel_scale()
         self.net = net
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features, segmentation (softmax) and depth_m of one image, uint8 [1, 3, height, width], RGB."""
-        features, logits, log_depth = self.net(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run on one image, uint8 [1, 3, height, width], RGB.
+
+        Returns features, segmentation (softmax), depth (metres), heat (0..1) and boxes (pixels left, top, right and
+        bottom of the pixel).
+        """
+        features = self.net.features(image)[
+            0
+        ]  # matrices on two axes become one node each, which is quantised as a whole
+        outputs = self.net.read(features)
         low, high = self.net.config.depth_range_m
-        return features[0], torch.softmax(logits[0], dim=-1), torch.exp(log_depth[0]).clamp(low, high)
+        return (
+            features,
+            torch.softmax(outputs.logits, dim=-1),
+            torch.exp(outputs.log_depth).clamp(low, high),
+            torch.sigmoid(outputs.heat),
+            torch.exp(outputs.log_box).clamp(0.0, float(self.net.config.width)),
+        )
 
 
 def _convolution(channels: int, wide: int, size: int = 3, stride: int = 1, *, activation: bool = True) -> nn.Sequential:

@@ -23,13 +23,12 @@ from ..fusion.lens import Intrinsics, LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera, Rig
 from ..fusion.view import FeatureCamera
-from .data import DRIVE_SECONDS
-from .mountings import jittered_rig, network_intrinsics, rotation
-from .shards import shard_path
+from .mountings import jittered_rig, network_intrinsics, rotation, training_rig
+from .shelf import town_path
 
 if TYPE_CHECKING:
     from ..replay.backdrop import Rays
-    from ..replay.render import Renderer
+    from ..replay.render import Renderer, View
     from ..replay.world import World
 
 GRID: Final = BevGrid(-24.0, 40.0, -24.0, 24.0, 0.5)
@@ -48,6 +47,14 @@ FINER: Final = 2
 UNKNOWN_MOUNTING_DEG: Final = 0.15
 """Standard deviation of what the calibration does not know of each camera's angles."""
 
+DRIVE_SECONDS: Final = 60.0
+DEPTH_STRIDE: Final = 2
+"""Image pixels per stored depth."""
+
+SKY_M: Final = 80.0
+MOST_OBJECTS: Final = 24
+"""Boxes kept of one view, the largest."""
+
 BODY_DEG: Final = (0.2, 0.35)
 """Standard deviation of the body's roll and pitch, which no matrix knows either."""
 
@@ -60,6 +67,10 @@ class Sequences:
     """Stretches of one town: S stretches of T frame sets of N cameras, all of one size.
 
     images : uint8 [S, T, N, height, width, 3], RGB, as the per-camera network takes them
+    labels : uint8 [S, T, N, height, width], numbers of :data:`octobev.replay.render.CLASSES`
+    depth_m : float16 [S, T, N, height / 2, width / 2], metres along the optical axis; the sky is as far as depths go
+    objects : float32 [S, T, N, 24, 5], kind, x_min, y_min, x_max, y_max in pixels, see
+        :func:`octobev.replay.objects.visible_boxes`; kind 0 where there are no more
     layers : uint8 [S, T, 7, nx, ny], 1 where the class of :data:`LAYERS` is, last the visible cells
     direction_rad : float16 [S, T, nx, ny], of the corridor, -pi/2 .. pi/2 in the ego frame; NaN where there is none
     lenses : float64 [S, N, 15], see :func:`lens_numbers`, of the network's input
@@ -69,6 +80,9 @@ class Sequences:
     """
 
     images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth_m: NDArray[np.float16]
+    objects: NDArray[np.float32]
     layers: NDArray[np.uint8]
     direction_rad: NDArray[np.float16]
     lenses: NDArray[np.float64]
@@ -149,22 +163,19 @@ def draw_sequences(
     rays : of the lenses so far, kept from town to town; added to
     """
     from ..replay.render import Renderer
-    from ..replay.rigs import reference_rig
     from ..replay.world import World
 
     random = np.random.default_rng((seed, 11))
     world = World(seed, DRIVE_SECONDS)
     renderer = Renderer(world, rays=rays)
+    town_rig = training_rig(seed, random)
     stretches = []
     for index in range(count):
         rate_hz = float(np.exp(random.uniform(*np.log(RATES_HZ))))
         free_s = (DRIVE_SECONDS - 1.0 - sets / rate_hz) / count
         start_s = 0.5 + (index + random.random()) * max(free_s, 0.0)
-        stretches.append(
-            _draw_stretch(
-                world, renderer, jittered_rig(reference_rig(), random), start_s, rate_hz, sets, (width, height), random
-            )
-        )
+        rig = jittered_rig(town_rig, random)
+        stretches.append(_draw_stretch(world, renderer, rig, start_s, rate_hz, sets, (width, height), random))
     return Sequences(*(np.stack(arrays) for arrays in zip(*stretches, strict=True)))
 
 
@@ -192,20 +203,15 @@ def _draw_stretch(
         for camera in displaced(rig, UNKNOWN_MOUNTING_DEG, 0.0, random)
     ]
     fired_ns = random.integers(-_STAGGER_NS * len(rig), 1, len(rig))
-    images, layers, directions, poses, fired = [], [], [], [], []
+    drawn, poses, fired = [], [], []
     for index in range(sets):
         moment = START_NS + round(1e9 * (start_s + index / rate_hz))
         body = rotation(np.radians([*random.normal(0.0, BODY_DEG), 0.0]))
-        image, layer, direction = _draw_set(world, renderer, true_cameras, moment, fired_ns, body, size)
-        images.append(image)
-        layers.append(layer)
-        directions.append(direction)
+        drawn.append(_draw_set(world, renderer, true_cameras, moment, fired_ns, body, size))
         poses.append(world.ego_pose(moment).matrix)
         fired.append([world.ego_pose(moment + int(offset)).matrix for offset in fired_ns])
     return (
-        np.stack(images),
-        np.stack(layers),
-        np.stack(directions),
+        *(np.stack(arrays) for arrays in zip(*drawn, strict=True)),
         np.stack([lens_numbers(lens) for lens in lenses]),
         np.stack([camera.ego_from_camera.matrix for camera in rig]),
         np.stack(poses),
@@ -221,8 +227,8 @@ def _draw_set(
     fired_ns: NDArray[np.int64],
     body: Pose,
     size: tuple[int, int],
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float16]]:
-    """Images, layers and directions of one set, as in :class:`Sequences`."""
+) -> tuple[NDArray[np.generic], ...]:
+    """Images, labels, depths, objects, layers and directions of one set, as in :class:`Sequences`."""
     from ..replay.sight import visible_from
     from ..replay.synthetic import BODY_M
 
@@ -231,21 +237,45 @@ def _draw_set(
     heights = np.where(things > 0, BODY_M, 0.0)
     points = pose.apply(np.concatenate((GRID.centres(), heights[..., None]), axis=2))
     visible = np.zeros(GRID.shape, np.bool_)
-    images = []
+    views = []
     for camera, offset in zip(cameras, fired_ns, strict=True):
         at = moment_ns + int(offset)
         world_from_body = world.ego_pose(at) @ body
-        view = renderer.render(camera, world_from_body, at, sight=True)
+        view = renderer.render(camera, world_from_body, at, labels=True)
         if view.sight is not None:
             unseen = ~visible
             visible[unseen] = visible_from(camera, world_from_body, view.sight, points[unseen], things[unseen])
-        small = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-        images.append(small[:, :, ::-1])
+        views.append(_network_view(view, world.kinds, size))
     layers = np.stack([*(truth[name] for name in LAYERS), visible.astype(np.uint8)])
-    return np.stack(images), layers, truth["direction_rad"].astype(np.float16)
+    images = (np.stack(arrays) for arrays in zip(*views, strict=True))
+    return *images, layers, truth["direction_rad"].astype(np.float16)
 
 
-def draw_sequence_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
+def _network_view(view: View, kinds: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.generic], ...]:
+    """Image, labels, depths and objects of a view that was drawn :data:`FINER` times finer."""
+    from ..replay.objects import visible_boxes
+
+    if view.classes is None or view.depth is None or view.things is None:
+        raise DriveError("rendered view must have labels, got none")
+    coarse = np.s_[::FINER, ::FINER]
+    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)[:, :, ::-1]
+    boxes = visible_boxes(view.things[coarse], kinds)
+    order = np.argsort(-np.prod(boxes[:, 3:] - boxes[:, 1:3], axis=1), kind="stable")[:MOST_OBJECTS]
+    objects = np.zeros((MOST_OBJECTS, 5), np.float32)
+    objects[: len(order)] = boxes[order]
+    return image, view.classes[coarse], coarse_depth(view.depth[coarse]), objects
+
+
+def coarse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Geometric mean of each block's depths, [h, w] -> [h / 2, w / 2]; the sky is as far as depths go."""
+    height, width = depth_m.shape
+    logs = np.log(np.clip(depth_m, 0.1, SKY_M))
+    blocks = logs.reshape(height // DEPTH_STRIDE, DEPTH_STRIDE, width // DEPTH_STRIDE, DEPTH_STRIDE)
+    coarse: NDArray[np.float16] = np.exp(blocks.mean(axis=(1, 3))).astype(np.float16)
+    return coarse
+
+
+def draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
     """Draw towns into a folder, one after another, for as long as the process that asked for them lives."""
     cv2.setNumThreads(1)
     rays: dict[Intrinsics, Rays] = {}
@@ -253,4 +283,4 @@ def draw_sequence_towns(folder: Path, towns: list[int], width: int, height: int)
     for town in towns:
         if parent is not None and not parent.is_alive():
             return
-        write_sequences(draw_sequences(town, width, height, rays=rays), shard_path(folder, town))
+        write_sequences(draw_sequences(town, width, height, rays=rays), town_path(folder, town))

@@ -9,15 +9,14 @@ if TYPE_CHECKING:
     from .net import HydraNetConfig
     from .topdown_net import TopDownConfig
 
-OUTPUTS = ("features", "segmentation", "depth")
+OUTPUTS = ("features", "segmentation", "depth", "object_heat", "object_boxes")
 """Output tensors of the exported network, in order."""
 
 FEATURE_STRIDE = 4
 """Network input pixels per feature pixel."""
 
-DESCRIPTION = (
-    "A small HydraNet trained on synthetic towns: image segmentation and depth, cast out onto the ground and stitched. "
-    "See docs/model-card.md."
+CASTOUT_DESCRIPTION = (
+    "A small HydraNet trained on synthetic towns: image segmentation and depth, cast out onto the ground and stitched."
 )
 
 PRIOR_FACTORS = {"drivable": 1.0, "lane_divider": 5.0, "road_edge": 2.5, "crosswalk": 6.0}
@@ -27,9 +26,9 @@ often than they are there; chosen on validation drives for the best IoU at a thr
 OCCUPIED_PRIOR = 0.3
 """Chosen on the same drives; obstacles stand on 0.15 of the visible ground."""
 
-TOPDOWN_DESCRIPTION = (
-    "A HydraNet and a recurrent top-down network trained on synthetic towns: road layout, occupancy and corridor "
-    "direction straight from lifted features."
+DESCRIPTION = (
+    "A HydraNet and a recurrent top-down network trained together on synthetic towns: road layout, occupancy, corridor "
+    "direction and objects. See docs/model-card.md."
 )
 
 _HEAD = """\
@@ -82,6 +81,14 @@ tensor = "depth"
 kind = "depth"
 layout = "rows"
 stride = {stride}
+
+[networks.hydranet.outputs.objects]
+tensor = "object_heat"
+boxes = "object_boxes"
+kind = "detections"
+layout = "rows"
+stride = {feature_stride}
+classes = [{object_classes}]
 """
 
 _CASTOUTS = """
@@ -89,7 +96,7 @@ _CASTOUTS = """
 kind = "road_layout"
 source = "segmentation"
 depth = "depth"
-blocked_by = ["obstacle"]
+blocked_by = ["obstacle", "vehicle"]
 thin = ["lane_divider", "road_edge"]
 half_life_s = 4.0
 range_m = 45.0
@@ -112,7 +119,7 @@ crosswalk = {crosswalk:.3f}
 kind = "occupancy"
 source = "segmentation"
 depth = "depth"
-occupied_by = ["obstacle"]
+occupied_by = ["obstacle", "vehicle"]
 heights_m = [0.0]
 half_life_s = 1.5
 range_m = 40.0
@@ -158,35 +165,31 @@ kind = "direction"
 """
 
 
-def manifest_text(
-    config: HydraNetConfig, *, file: str, sha256: str, frequencies: dict[str, float], version: str
+def castout_manifest_text(
+    config: HydraNetConfig, *, files: Mapping[str, str], frequencies: Mapping[str, float], version: str
 ) -> str:
-    """Return the text of `bundle.toml`, predictions cast out.
+    """Return the text of `bundle.toml`, what the network sees in the image cast out.
 
     Parameters
     ----------
+    files : file name -> SHA-256 of the HydraNet
     frequencies : `drivable`, `lane_divider`, `road_edge`, `crosswalk` -> share of the ground that the network sees so
     """
+    ((file, sha256),) = files.items()
     priors = {name: min(max(factor * frequencies[name], 0.01), 0.9) for name, factor in PRIOR_FACTORS.items()}
-    head = _HEAD.format(name="octobev-reference", version=version, description=DESCRIPTION)
+    head = _HEAD.format(name="octobev-castout", version=version, description=CASTOUT_DESCRIPTION)
     return head + _hydranet(config, file, sha256) + _CASTOUTS.format(occupied=OCCUPIED_PRIOR, **priors)
 
 
-def topdown_manifest_text(
-    hydranet: HydraNetConfig,
-    topdown: TopDownConfig,
-    *,
-    files: Mapping[str, str],
-    version: str,
-) -> str:
-    """Return the text of `bundle.toml`, features lifted into a recurrent network.
+def manifest_text(hydranet: HydraNetConfig, topdown: TopDownConfig, *, files: Mapping[str, str], version: str) -> str:
+    """Return the text of `bundle.toml`, features lifted into the recurrent network.
 
     Parameters
     ----------
     files : file name -> SHA-256, the HydraNet first, then the top-down network
     """
     (file, sha256), (topdown_file, topdown_sha256) = files.items()
-    head = _HEAD.format(name="octobev-topdown", version=version, description=TOPDOWN_DESCRIPTION)
+    head = _HEAD.format(name="octobev-reference", version=version, description=DESCRIPTION)
     section = _TOPDOWN.format(
         file=topdown_file,
         sha256=topdown_sha256,
@@ -206,6 +209,7 @@ def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:
         stride=config.output_stride,
         feature_stride=FEATURE_STRIDE,
         classes=_quoted(config.classes),
+        object_classes=_quoted(config.object_classes),
     )
 
 

@@ -38,11 +38,6 @@ class TopDownTerms:
         """What is minimised."""
         return self.layers + DICE_WEIGHT * self.dice + DIRECTION_WEIGHT * self.direction
 
-    def numbers(self) -> dict[str, float]:
-        """The terms by name."""
-        terms = {"layers": self.layers, "dice": self.dice, "direction": self.direction, "total": self.total}
-        return {name: value.item() for name, value in terms.items()}
-
 
 def topdown_terms(outputs: TopDownOutputs, layers: Tensor, direction_rad: Tensor) -> TopDownTerms:
     """Compare a batch with its truth.

@@ -41,13 +41,13 @@ class TopDownConfig:
 
     nx: int = 128
     ny: int = 96
-    feature_channels: int = 32
+    feature_channels: int = 48
     heights_m: tuple[float, ...] = (0.0, 0.6, 1.5, 3.0)
     border_px: float = 8.0
     classes: tuple[str, ...] = ("drivable", "lane_divider", "road_edge", "crosswalk", "intersection")
-    fine_channels: int = 32
-    state_channels: int = 48
-    coarse_channels: tuple[int, int] = (64, 96)
+    fine_channels: int = 48
+    state_channels: int = 64
+    coarse_channels: tuple[int, int] = (96, 128)
 
     def __post_init__(self) -> None:
         if self.nx % 8 or self.ny % 8 or min(self.nx, self.ny) < 8:
@@ -65,11 +65,6 @@ class TopDownConfig:
     def state_shape(self) -> tuple[int, int, int]:
         """Channels and cells of the state."""
         return self.state_channels, self.nx // STATE_FACTOR, self.ny // STATE_FACTOR
-
-    @property
-    def output_channels(self) -> int:
-        """Layers of the road layout, occupancy, cos 2t, sin 2t."""
-        return len(self.classes) + 1 + DIRECTION_CHANNELS
 
     def check_grid(self, grid: BevGrid) -> None:
         """Refuse a grid of another shape."""
@@ -140,9 +135,9 @@ class Encoder(nn.Module):  # type: ignore[misc, unused-ignore]
         self.down = ResidualBlock(config.fine_channels, config.state_channels, stride=STATE_FACTOR)
 
     def forward(self, lifted: Tensor) -> Encoded:
-        """[B, nx * ny, heights * channels] -> fine and half."""
+        """[B, nx * ny, heights * channels], or one set's [nx * ny, heights * channels] -> fine and half."""
         rows = functional.relu(self.mix(lifted))
-        fine = rows.transpose(1, 2).reshape(len(rows), rows.shape[2], *self.shape)
+        fine = rows.transpose(-2, -1).reshape(-1, rows.shape[-1], *self.shape)
         return Encoded(fine, self.down(fine))
 
 
@@ -167,7 +162,6 @@ class Decoder(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, config: TopDownConfig) -> None:
         super().__init__()
         state, fine, (quarter, eighth) = config.state_channels, config.fine_channels, config.coarse_channels
-        self.layers = len(config.classes) + 1
         self.down_4 = ResidualBlock(state, quarter, stride=2)
         self.down_8 = ResidualBlock(quarter, eighth, stride=2)
         self.middle = ResidualBlock(eighth, eighth)
@@ -177,7 +171,8 @@ class Decoder(nn.Module):  # type: ignore[misc, unused-ignore]
         self.up_2 = ResidualBlock(state, state)
         self.lateral_1 = nn.Conv2d(state, fine, 1)
         self.up_1 = ResidualBlock(fine, fine)
-        self.heads = nn.Conv2d(fine, config.output_channels, 1)
+        self.layers = nn.Conv2d(fine, len(config.classes) + 1, 1)
+        self.direction = nn.Conv2d(fine, DIRECTION_CHANNELS, 1)
 
     def forward(self, fine: Tensor, state: Tensor) -> TopDownOutputs:
         """Fine detail [B, fine_channels, nx, ny] and the state -> outputs."""
@@ -186,8 +181,7 @@ class Decoder(nn.Module):  # type: ignore[misc, unused-ignore]
         x4 = self.up_4(functional.relu(x4 + _twice(self.lateral_4(x8))))
         x2 = self.up_2(functional.relu(state + _twice(self.lateral_2(x4))))
         x1 = self.up_1(functional.relu(fine + _twice(self.lateral_1(x2))))
-        x = self.heads(x1)
-        return TopDownOutputs(x[:, : self.layers], x[:, self.layers :])
+        return TopDownOutputs(self.layers(x1), self.direction(x1))
 
 
 class ExportedTopDownNet(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -204,7 +198,7 @@ class ExportedTopDownNet(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def forward(self, lifted: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Road layout, occupancy, direction and next state; rows [nx * ny, heights * C], state [1, C, h, w]."""
-        outputs, after = self.net(lifted[None], state)
+        outputs, after = self.net(lifted, state)
         p = torch.sigmoid(outputs.logits)
         return p[:, :-1], p[:, -1:], outputs.direction, after
 
@@ -215,4 +209,4 @@ def _smooth(channels: int, wide: int) -> nn.Sequential:
 
 
 def _twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return functional.interpolate(x, scale_factor=2, mode="nearest")

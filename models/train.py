@@ -1,15 +1,16 @@
-"""Train the reference HydraNet from nothing: `python -m octobev.models.train --out DIR --minutes 30`.
+"""Train the reference networks from nothing: `python -m octobev.models.train --out DIR --minutes 90`.
 
-Towns are drawn by worker processes into DIR/frames while the network already learns; DIR/checkpoint.pt is written at
-every validation and taken up again by --resume; at the end the bundle is in DIR/bundle.
+The per-camera HydraNet and the recurrent top-down network learn together, end to end. Stretches of synthetic drives are
+drawn by worker processes into DIR/sequences while the networks already learn; DIR/checkpoint.pt is written at every
+validation and taken up again by --resume; at the end the bundle with both networks is in DIR/bundle.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,16 @@ TEST_TOWNS = range(20_000, 30_000)
 """Seeds: no town of one range is ever used for the purpose of another."""
 
 TOWNS_PER_SEED = 500
+TOWNS_IN_USE = 64
+SETS_PER_WINDOW = 4
+"""Steps through which gradients flow back."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `python -m octobev.models.train`."""
     options = _parser().parse_args(arguments)
+    # before PyTorch loads its OpenMP: threads that spin while they wait stand in the way of those that draw towns
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _train(options)
     except OctobevError as error:
@@ -46,17 +52,17 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, help="directory for frames, checkpoints and the bundle")
+    parser.add_argument("--out", type=Path, required=True, help="directory for sequences, checkpoints and the bundle")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="train for so long, without validation (default: 30)")
-    length.add_argument("--steps", type=int, help="train for so many steps: with one seed always the same network")
+    length.add_argument("--minutes", type=float, help="train for so long, without validation (default: 90)")
+    length.add_argument("--steps", type=int, help="train for so many steps: with one seed always the same networks")
     parser.add_argument("--seed", type=int, default=0, help="of weights, towns and draws (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR/checkpoint.pt")
-    parser.add_argument("--batch", type=int, default=16, help="images per step (default: %(default)s)")
-    parser.add_argument("--towns", type=int, default=160, help="towns to draw, 50 MB each (default: %(default)s)")
-    parser.add_argument("--steps-per-town", type=int, default=64, help="until the next comes in (default: %(default)s)")
-    parser.add_argument("--validation-towns", type=int, default=4, help="held-out towns (default: %(default)s)")
-    parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
+    parser.add_argument("--lanes", type=int, default=2, help="windows of four sets per step (default: %(default)s)")
+    parser.add_argument("--towns", type=int, default=200, help="towns to draw, 110 MB each (default: %(default)s)")
+    parser.add_argument("--steps-per-town", type=int, default=8, help="until the next comes in (default: %(default)s)")
+    parser.add_argument("--validation-towns", type=int, default=2, help="held-out towns (default: %(default)s)")
+    parser.add_argument("--validate-every", type=int, default=400, help="steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw towns (default: %(default)s)")
     parser.add_argument("--version", default="1.0.0", help="version of the bundle (default: %(default)s)")
@@ -65,53 +71,59 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> int:
     from .net import HydraNetConfig  # first of all: says how to install PyTorch when it is missing
+    from .topdown_net import TopDownConfig
     from .training import Training, TrainingPlan
 
-    minutes = 30.0 if options.steps is None and options.minutes is None else options.minutes
+    minutes = 90.0 if options.steps is None and options.minutes is None else options.minutes
     plan = TrainingPlan(options.steps, minutes, options.seed, options.validate_every, options.threads)
-    training = Training(HydraNetConfig(), plan, options.out, resume=options.resume)
+    hydranet = HydraNetConfig()
+    topdown = TopDownConfig(feature_channels=hydranet.feature_channels)
+    training = Training(hydranet, topdown, plan, options.out, resume=options.resume)
     options.out.mkdir(parents=True, exist_ok=True)
     _learn(training, plan, options)
 
-    from .checkpoint import load_checkpoint, trained_net
+    from .checkpoint import load_checkpoint
     from .export import describe, export_bundle
 
     checkpoint = load_checkpoint(options.out / "checkpoint.pt")
-    report = export_bundle(trained_net(checkpoint), options.out / "bundle", checkpoint.frequencies, options.version)
-    print(describe(report))
+    print(describe(export_bundle(checkpoint, options.out / "bundle", options.version)))
     for name, value in checkpoint.scores.items():
         print(f"{name}: {value:.3f}")
     return 0
 
 
 def _learn(training: Training, plan: TrainingPlan, options: argparse.Namespace) -> None:
-    from .data import TownWorkers
-    from .shards import ShardSampler, read_shard, shard_path
+    from .sequences import SETS_PER_SEQUENCE, read_sequences
+    from .shelf import town_path
+    from .windows import WindowSampler
+    from .workers import TownWorkers
 
     towns = training_towns(options.seed, options.towns)
     held_out = list(VALIDATION_TOWNS)[: options.validation_towns]
-    frames = options.out / "frames"
-    config = training.config
+    folder = options.out / "sequences"
+    size = (training.hydranet_config.width, training.hydranet_config.height)
     with ExitStack() as stack:
-        workers = stack.enter_context(
-            TownWorkers(frames, [*towns[:2], *held_out, *towns[2:]], config.width, config.height, options.workers)
-        )
-        sampler = ShardSampler(
-            frames,
+        workers = stack.enter_context(TownWorkers(folder, [*towns[:2], *held_out, *towns[2:]], *size, options.workers))
+        sampler = WindowSampler(
+            folder,
             towns,
+            training.lift,
             seed=options.seed,
-            batch=options.batch,
+            lanes=options.lanes,
+            sets=SETS_PER_WINDOW,
+            windows=SETS_PER_SEQUENCE // SETS_PER_WINDOW,
             steps_per_town=options.steps_per_town,
-            window=32,
+            window=TOWNS_IN_USE,
             wait=workers.wait,
         )
         watcher = stack.enter_context(Watcher(plan, training.done))
         for town in held_out:
             watcher.say(f"drawing held-out town {town}")
-            while not shard_path(frames, town).is_file():
+            while not town_path(folder, town).is_file():
                 workers.wait()
-        training.run(sampler, [read_shard(shard_path(frames, town)) for town in held_out], watcher.report)
-        watcher.say(f"waited {sampler.waited_s:.0f} s for towns")
+        validation = [read_sequences(town_path(folder, town)) for town in held_out]
+        training.run(sampler, validation, watcher.report)
+        watcher.say(f"waited {sampler.shelf.waited_s:.0f} s for towns")
 
 
 def training_towns(seed: int, count: int) -> list[int]:
@@ -154,21 +166,14 @@ class Watcher:
 
     def report(self, progress: Progress) -> None:
         """Show a step."""
-        self.show(progress.step, progress.done, progress.terms.get("total", math.nan), progress.images_per_s, "images")
-        if progress.validation:
-            error = f"{100 * progress.validation.depth_median:.1f} %"
-            self.scores(progress.step, progress.validation.iou, f"depth error {error}")
-
-    def show(self, step: int, done: float, loss: float, rate: float, what: str) -> None:
-        """Show how far it is; `rate` counts `what` per second."""
-        self.bar.update(self.task, completed=done, description=f"step {step}  loss {loss:.3f}  {rate:.0f} {what}/s")
+        loss = progress.terms.get("total", math.nan)
+        text = f"step {progress.step}  loss {loss:.3f}  {progress.sets_per_s:.1f} sets/s"
+        self.bar.update(self.task, completed=progress.done, description=text)
         if not self.console.is_terminal:
-            self.console.print(f"{100 * done:.1f} %  step {step}  loss {loss:.3f}  {rate:.1f}/s")
-
-    def scores(self, step: int, iou: Mapping[str, float], more: str) -> None:
-        """Print a validation."""
-        scores = "  ".join(f"{name} {value:.3f}" for name, value in iou.items())
-        self.console.print(f"step {step}: IoU  {scores}  {more}", highlight=False)
+            self.console.print(f"{100 * progress.done:.1f} %  {text}", highlight=False)
+        if progress.scores:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in progress.scores.items())
+            self.console.print(f"step {progress.step}: {shown}", highlight=False)
 
 
 if __name__ == "__main__":

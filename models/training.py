@@ -1,8 +1,9 @@
-"""The training loop of the reference HydraNet. Run it by `python -m octobev.models.train`."""
+"""The training loop of both networks together. Run it by `python -m octobev.models.train`."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import queue
@@ -11,16 +12,20 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
 from ..errors import InvalidArgument, expected
-from .augment import augment_batch
+from ..fusion.pose import Pose
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .losses import ImageScores, LossTerms, loss_terms
-from .net import HydraNet, HydraNetConfig, Tensor, nn, torch
-from .shards import DEPTH_STRIDE, Batch, Shard, ShardSampler
+from .lifting import carry_states, lift_rows
+from .losses import ImageTerms, image_terms
+from .net import HydraNet, HydraNetConfig, HydraOutputs, Tensor, nn, torch
+from .sequences import DEPTH_STRIDE, GRID, Sequences
+from .topdown_losses import TopDownTerms, topdown_terms
+from .topdown_net import STATE_FACTOR, TopDownConfig, TopDownNet
+from .windows import LiftPlan, Window, WindowSampler
 
 T = TypeVar("T")
 
@@ -31,11 +36,18 @@ LARGEST_GRADIENT = 5.0
 WARM_UP = 0.06
 AVERAGE_DECAY = 0.998
 REPORT_EVERY = 20
+IMAGE_WEIGHT = 0.7
+"""How much the heads of the images count beside the layers on the ground."""
+
+IMAGES_OF_EVERY = 2
+"""The heads of the images are trained on every so many sets of a window: consecutive images are much alike."""
+
+STATE_GRID: Final = GRID.scaled(STATE_FACTOR)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """How long and how a network is trained.
+    """How long and how networks are trained.
 
     Parameters
     ----------
@@ -65,61 +77,76 @@ class TrainingPlan:
 
 
 @dataclass(slots=True)
-class Validation:
-    """Validation of one moment: image IoU per class, relative depth error, and class frequencies on the ground."""
-
-    iou: dict[str, float]
-    depth_median: float
-    depth_p90: float
-    frequencies: dict[str, float]
-
-    def scores(self) -> dict[str, float]:
-        """Names and numbers, as they are written to files; without what could not be measured."""
-        named = {f"iou_{name}": value for name, value in self.iou.items()}
-        named |= {"depth_error_median": self.depth_median, "depth_error_p90": self.depth_p90}
-        return {name: round(value, 4) for name, value in named.items() if not math.isnan(value)}
-
-
-@dataclass(slots=True)
 class Progress:
     """What a step tells the one who watches: loss terms are means since the last report."""
 
     step: int
     done: float
-    images_per_s: float
+    sets_per_s: float
     terms: dict[str, float] = field(default_factory=dict)
-    validation: Validation | None = None
+    scores: dict[str, float] | None = None
+
+
+class Networks(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Both networks, as one to the optimiser."""
+
+    def __init__(self, hydranet: HydraNet, topdown: TopDownNet) -> None:
+        super().__init__()
+        self.hydranet = hydranet.to(memory_format=torch.channels_last)
+        self.topdown = topdown.to(memory_format=torch.channels_last)
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """State dicts by name."""
+        return {"hydranet": self.hydranet.state_dict(), "topdown": self.topdown.state_dict()}
+
+    def load(self, states: dict[str, dict[str, Tensor]]) -> None:
+        """Undo :meth:`states`."""
+        self.hydranet.load_state_dict(states["hydranet"])
+        self.topdown.load_state_dict(states["topdown"])
 
 
 class Training:
-    """A network, its optimiser and its moving average, at some step.
+    """Both networks, their optimiser and their moving average, at some step.
 
     Parameters
     ----------
-    config : sizes of the network; of the checkpoint when one is resumed
+    hydranet_config, topdown_config : sizes; of the checkpoint when one is resumed
     plan : how long and how
     folder : `checkpoint.pt` and `curves.jsonl` are written here
     resume : continue from the checkpoint in `folder`
     """
 
-    def __init__(self, config: HydraNetConfig, plan: TrainingPlan, folder: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        hydranet_config: HydraNetConfig,
+        topdown_config: TopDownConfig,
+        plan: TrainingPlan,
+        folder: Path,
+        *,
+        resume: bool = False,
+    ) -> None:
         torch.set_num_threads(plan.threads)
         torch.manual_seed(plan.seed)
         self.plan, self.folder = plan, folder
         checkpoint = load_checkpoint(folder / "checkpoint.pt") if resume else None
-        self.config = checkpoint.config if checkpoint else config
-        self.net = HydraNet(self.config).to(memory_format=torch.channels_last)
-        self.average = HydraNet(self.config).eval().to(memory_format=torch.channels_last)
-        self.average.load_state_dict(self.net.state_dict())
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        if checkpoint:
+            hydranet_config, topdown_config = checkpoint.hydranet_config, checkpoint.topdown_config
+        topdown_config.check_grid(GRID)
+        self.hydranet_config, self.topdown_config = hydranet_config, topdown_config
+        self.networks = Networks(HydraNet(hydranet_config), TopDownNet(topdown_config))
+        self.average = copy.deepcopy(self.networks).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.networks.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY
+        )
         self.step, self.elapsed_s = 0, 0.0
         self.frequencies: dict[str, float] = {}
         self.scores: dict[str, float] = {}
+        self.states: Tensor | None = None
         if checkpoint:
-            self.net.load_state_dict(checkpoint.weights)
-            self.average.load_state_dict(checkpoint.average)
+            self.networks.load(checkpoint.weights)
+            self.average.load(checkpoint.average)
             self.optimiser.load_state_dict(checkpoint.optimiser)
-            self.step, self.elapsed_s = checkpoint.step, checkpoint.elapsed_s
+            self.step, self.elapsed_s, self.states = checkpoint.step, checkpoint.elapsed_s, checkpoint.states
             self.frequencies, self.scores = checkpoint.frequencies, checkpoint.scores
 
     @property
@@ -127,58 +154,65 @@ class Training:
         """How much of the plan is done, 0..1."""
         return self.plan.progress(self.step, self.elapsed_s)
 
-    def run(self, sampler: ShardSampler, validation: list[Shard], watch: Callable[[Progress], None]) -> None:
+    @property
+    def lift(self) -> LiftPlan:
+        """How features are lifted."""
+        config = self.topdown_config
+        return LiftPlan(config.heights_m, config.border_px, self.hydranet_config.feature_shape)
+
+    def run(self, sampler: WindowSampler, validation: list[Sequences], watch: Callable[[Progress], None]) -> None:
         """Train to the end of the plan; validate, save and report on the way and at the end."""
         sums: dict[str, float] = {}
-        count, report_start = 0, time.monotonic()
-
-        def draw(step: int) -> Batch:
-            return augment_batch(sampler.draw(step), np.random.default_rng((self.plan.seed, step, 1)))
-
-        with contextlib.closing(ahead(draw, self.step)) as batches:
+        count, sets, report_start = 0, 0, time.monotonic()
+        with contextlib.closing(ahead(sampler.draw, self.step)) as batches:
             while self.done < 1.0:
-                batch = next(batches)
+                windows = next(batches)
                 start = time.monotonic()
-                for name, value in self.train_step(batch).items():
+                for name, value in self.train_step(windows).items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
+                sets += sum(len(window.images) for window in windows)
                 self.elapsed_s += time.monotonic() - start
                 due = self.step % self.plan.validate_every == 0
                 if due or count == REPORT_EVERY:
-                    rate = count * len(batch.images) / (time.monotonic() - report_start)
+                    rate = sets / (time.monotonic() - report_start)
                     means = {name: value / count for name, value in sums.items()}
-                    result = self.validate_and_save(validation, means) if due else None
-                    watch(Progress(self.step, self.done, rate, means, result))
-                    sums, count, report_start = {}, 0, time.monotonic()
-        final = self.validate_and_save(validation, {})
-        watch(Progress(self.step, 1.0, 0.0, {}, final))
+                    scores = self.validate_and_save(validation, means) if due else None
+                    watch(Progress(self.step, self.done, rate, means, scores))
+                    sums, count, sets, report_start = {}, 0, 0, time.monotonic()
+        watch(Progress(self.step, 1.0, 0.0, {}, self.validate_and_save(validation, {})))
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
-        """Run one step of the optimiser; returns the loss terms."""
+    def train_step(self, windows: list[Window]) -> dict[str, float]:
+        """Run one step of the optimiser on one window a lane; returns the loss terms."""
         for group in self.optimiser.param_groups:
             group["lr"] = LEARNING_RATE * schedule(self.done)
-        self.net.train()
-        images, labels, depth_m = _tensors(batch, self.config)
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs = self.net(images)
-        terms = loss_terms(outputs, labels, depth_m, self.config)
+        self.networks.train()
+        states = self.networks.topdown.empty_state(len(windows)) if self.states is None else self.states
+        ground, image, states = window_terms(self.networks, windows, states, self.step)
+        total = ground.total + IMAGE_WEIGHT * image.total
+        self.states = states.detach()
         self.optimiser.zero_grad()
-        terms.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.networks.parameters(), LARGEST_GRADIENT)
         self.optimiser.step()
         self.step += 1
-        update_average(self.average, self.net, self.step)
-        return _numbers(terms)
+        update_average(self.average, self.networks, self.step)
+        terms = {name: getattr(part, name) for part in (ground, image) for name in part.__slots__ if name != "dice"}
+        terms |= {"dice": ground.dice, "image_dice": image.dice, "total": total}
+        return {name: value.item() for name, value in terms.items()}
 
-    def validate_and_save(self, shards: list[Shard], terms: dict[str, float]) -> Validation:
-        """Measure the averaged network, write the checkpoint and one line of curves."""
-        result = validate(self.average, shards)
-        self.frequencies, self.scores = result.frequencies, result.scores()
+    def validate_and_save(self, validation: list[Sequences], terms: dict[str, float]) -> dict[str, float]:
+        """Measure the averaged networks, write the checkpoint and one line of curves."""
+        from .validation import validate
+
+        self.scores, self.frequencies = validate(self.average, validation, self.lift)
         checkpoint = Checkpoint(
-            self.config,
-            self.net.state_dict(),
-            self.average.state_dict(),
+            self.hydranet_config,
+            self.topdown_config,
+            self.networks.states(),
+            self.average.states(),
             self.optimiser.state_dict(),
+            self.states,
             self.step,
             self.elapsed_s,
             self.plan.seed,
@@ -186,52 +220,86 @@ class Training:
             self.scores,
         )
         save_checkpoint(checkpoint, self.folder / "checkpoint.pt")
-        line = {
-            "step": self.step,
-            "elapsed_s": round(self.elapsed_s, 1),
-            **terms,
-            **self.scores,
-            "frequencies": self.frequencies,
-        }
+        line = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), **terms, **self.scores}
         with open(self.folder / "curves.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        return result
+        return self.scores
 
 
-def validate(net: HydraNet, shards: list[Shard], batch: int = 16) -> Validation:
-    """Measure a network on views it was not trained on; the shards are not changed."""
-    net.eval()
-    config = net.config
-    scores = ImageScores(config.classes)
-    height, width = config.output_shape
-    ground = np.zeros(len(config.classes))
-    mass = 0.0
-    for shard in shards:
-        for start in range(0, len(shard), batch):
-            part = slice(start, start + batch)
-            images, _, depth_m = _tensors(Batch(shard.images[part], shard.labels[part], shard.depth_m[part]), config)
-            with torch.no_grad():
-                outputs = net(images)
-            p = torch.softmax(outputs.logits, dim=-1).numpy()
-            depth = outputs.log_depth.exp().reshape(-1, height, width).numpy()
-            true_depth = depth_m.numpy()
-            scores.add(p.argmax(-1).reshape(-1, height, width), shard.labels[part], depth, true_depth)
-            area = np.where((true_depth > 2.0) & (true_depth < 30.0), true_depth**3, 0.0).reshape(len(p), -1)
-            ground += np.einsum("bp,bpc->c", area, p)
-            mass += float(area.sum())
-    frequencies = dict(zip(config.classes, (ground / max(mass, 1e-9)).tolist(), strict=True))
-    return Validation(scores.iou(), *scores.depth_error(), ground_frequencies(frequencies))
+def window_terms(
+    networks: Networks, windows: list[Window], states: Tensor, step: int
+) -> tuple[TopDownTerms, ImageTerms, Tensor]:
+    """Run windows of the same length; returns the losses over all their sets, and the states after the last.
+
+    Parameters
+    ----------
+    states : [lanes, C, nx / 2, ny / 2], what each lane remembers
+    step : says which sets the heads of the images are trained on
+    """
+    sets = len(windows[0].images)
+    moments = [(window, t) for t in range(sets) for window in windows]
+    topdown = networks.topdown
+    with torch.autocast("cpu", torch.bfloat16):
+        features = networks.hydranet.features(camera_pixels(moments))
+        chosen, images = _images_of_every(moments, step)
+        heads = networks.hydranet.read(features[chosen])
+        rows = camera_rows(features, moments)
+        encoded = topdown.encode(lift_rows([window.views[t] for window, t in moments], rows, torch.get_num_threads()))
+        read = []
+        for t, half in enumerate(encoded.half.split(len(windows))):
+            states = topdown.cell(half, carried(states, [window.motions[t] for window in windows]))
+            read.append(states)
+        outputs = topdown.decode(encoded.fine, torch.cat(read))
+    layers = torch.from_numpy(np.stack([window.layers[t] for window, t in moments]))
+    direction = torch.from_numpy(np.stack([window.direction_rad[t] for window, t in moments]))
+    ground = topdown_terms(outputs, layers, direction)
+    return ground, head_terms(heads, images, networks.hydranet.config), states.to(torch.float32)
 
 
-def ground_frequencies(frequencies: dict[str, float]) -> dict[str, float]:
-    """Turn frequencies of image classes, weighted by the ground that a pixel covers, into shares of the free ground."""
-    free = max(1.0 - frequencies["obstacle"], 1e-6)
-    return {
-        "drivable": (frequencies["drivable"] + frequencies["lane_marking"] + frequencies["crosswalk"]) / free,
-        "lane_divider": frequencies["lane_marking"] / free,
-        "road_edge": frequencies["road_edge"] / free,
-        "crosswalk": frequencies["crosswalk"] / free,
-    }
+def camera_pixels(moments: list[tuple[Window, int]]) -> Tensor:
+    """Images of all cameras that take part, uint8 [n, 3, height, width], channels last in memory."""
+    images = np.concatenate([window.images[t][window.active] for window, t in moments])
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def camera_rows(features: Tensor, moments: list[tuple[Window, int]]) -> Tensor:
+    """Features [n, pixels, C] as rows of all cameras, those that take no part having zeros."""
+    active = torch.from_numpy(np.concatenate([window.active for window, _ in moments]))
+    if bool(active.all()):
+        return features.reshape(-1, features.shape[2])
+    rows = torch.zeros((len(active), *features.shape[1:]), dtype=features.dtype)
+    rows[active] = features
+    return rows.reshape(-1, features.shape[2])
+
+
+def _images_of_every(moments: list[tuple[Window, int]], step: int) -> tuple[Tensor, list[tuple[Window, int]]]:
+    """Places, among the images of all moments, of the images that the heads are trained on; and their moments."""
+    places: list[int] = []
+    chosen = []
+    first = 0
+    for window, t in moments:
+        count = int(window.active.sum())
+        if (t + step) % IMAGES_OF_EVERY == 0:
+            places += range(first, first + count)
+            chosen.append((window, t))
+        first += count
+    return torch.tensor(places), chosen
+
+
+def head_terms(heads: HydraOutputs, moments: list[tuple[Window, int]], config: HydraNetConfig) -> ImageTerms:
+    """Compare what the heads give for the images of these moments with the truth."""
+    labels = torch.from_numpy(np.concatenate([window.labels[t][window.active] for window, t in moments]))
+    step = config.output_stride // DEPTH_STRIDE
+    depth_m = np.concatenate([window.depth_m[t][window.active][..., ::step, ::step] for window, t in moments])
+    objects = np.concatenate([window.objects[t][window.active] for window, t in moments])
+    return image_terms(heads, labels, torch.from_numpy(depth_m.astype(np.float32)), objects, config)
+
+
+def carried(states: Tensor, motions: list[Pose | None]) -> Tensor:
+    """States brought into the ego frames of now; those that have no motion begin anew."""
+    moves = [Pose.identity() if motion is None else motion for motion in motions]
+    known = torch.tensor([0.0 if motion is None else 1.0 for motion in motions]).reshape(-1, 1, 1, 1)
+    return carry_states(states, STATE_GRID, moves) * known
 
 
 def schedule(done: float) -> float:
@@ -239,23 +307,6 @@ def schedule(done: float) -> float:
     if done < WARM_UP:
         return max(done / WARM_UP, 0.02)
     return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP) / (1.0 - WARM_UP)))
-
-
-def _tensors(batch: Batch, config: HydraNetConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Images uint8 [B, 3, h, w] (channels last in memory), labels uint8 [B, h, w], float32 depths of output pixels."""
-    images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
-    step = config.output_stride // DEPTH_STRIDE
-    depth_m = np.ascontiguousarray(batch.depth_m[:, ::step, ::step], dtype=np.float32)
-    return images, torch.from_numpy(batch.labels), torch.from_numpy(depth_m)
-
-
-def _numbers(terms: LossTerms) -> dict[str, float]:
-    return {
-        "segmentation": terms.segmentation.item(),
-        "dice": terms.dice.item(),
-        "depth": terms.depth.item(),
-        "total": terms.total.item(),
-    }
 
 
 def update_average(average: nn.Module, net: nn.Module, step: int) -> None:

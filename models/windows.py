@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +16,10 @@ from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
-from .augment import tone_curves
 from .sequences import GRID, VISIBLE, Sequences, read_sequences
-from .shards import TownShelf
+from .shelf import TownShelf
 from .template import FEATURE_STRIDE
+from .tone import tone_curves
 
 FRONT_CAMERAS: Final = 3
 """So many of the first cameras of the reference rig look ahead."""
@@ -32,6 +32,12 @@ CAMERAS_MISSING: Final = 0.3
 
 STATE_LOST: Final = 0.15
 """Share of windows, not the first of their stretch, that begin without what was remembered."""
+
+NOISY_ODOMETRY: Final = 0.5
+"""Share of windows whose ego-motion is a little wrong."""
+
+ODOMETRY_SIGMA: Final = (0.03, 0.3)
+"""Standard deviations of that error at most: share of the way, and degrees a set."""
 
 _BROWN_P2: Final = 3
 _ACROSS_EGO: Final = np.diag([1.0, -1.0, 1.0, 1.0])
@@ -63,6 +69,8 @@ class Window:
     """T consecutive sets of one stretch.
 
     images : uint8 [T, N, height, width, 3], RGB
+    labels, depth_m, objects : as in :class:`~octobev.models.sequences.Sequences`, [T, N, ...]
+    active : bool [N], cameras that take part
     views : the view transform of each set
     motions : for each set `ego_before_from_ego_now`; None where nothing is remembered
     layers : uint8 [T, 7, nx, ny], see :class:`~octobev.models.sequences.Sequences`; visible are only
@@ -71,6 +79,10 @@ class Window:
     """
 
     images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth_m: NDArray[np.float16]
+    objects: NDArray[np.float32]
+    active: NDArray[np.bool_]
     views: list[ViewTransform]
     motions: list[Pose | None]
     layers: NDArray[np.uint8]
@@ -98,8 +110,18 @@ def cut_window(
         motions.append(poses[index - 1].inverse() @ poses[index] if index else None)
         layers[index - first, VISIBLE] &= (view.seen_by != 0).reshape(GRID.shape)
     part = slice(first, first + sets)
-    directions = sequences.direction_rad[stretch, part].astype(np.float32)
-    return Window(sequences.images[stretch, part], views, motions, layers, directions)
+    cameras = sequences.images.shape[2]
+    return Window(
+        sequences.images[stretch, part],
+        sequences.labels[stretch, part],
+        sequences.depth_m[stretch, part],
+        sequences.objects[stretch, part],
+        np.ones(cameras, dtype=np.bool_) if active is None else active,
+        views,
+        motions,
+        layers,
+        sequences.direction_rad[stretch, part].astype(np.float32),
+    )
 
 
 def mirrored(sequences: Sequences, stretch: int) -> Sequences:
@@ -109,8 +131,13 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
     lenses[..., 5] = lenses[..., 0] - 1.0 - lenses[..., 5]
     brown = lenses[..., 2] == LensModel.BROWN_CONRADY.code
     lenses[..., 7 + _BROWN_P2] *= np.where(brown, -1.0, 1.0)
+    objects = sequences.objects[part].copy()
+    objects[..., [1, 3]] = sequences.images.shape[4] - 1.0 - sequences.objects[part][..., [3, 1]]
     return Sequences(
         sequences.images[part, :, :, :, ::-1],
+        sequences.labels[part, ..., ::-1],
+        sequences.depth_m[part, ..., ::-1],
+        objects,
         sequences.layers[part, ..., ::-1],
         -sequences.direction_rad[part, ..., ::-1],
         lenses,
@@ -176,7 +203,9 @@ class WindowSampler:
         window = cut_window(sequences, stretch, index * self.sets, self.sets, self.lift, _active(sequences, random))
         if index and random.random() < STATE_LOST:
             window.motions[0] = None
-        return Window(_toned(window.images, random), window.views, window.motions, window.layers, window.direction_rad)
+        elif random.random() < NOISY_ODOMETRY:
+            window.motions[:] = [_disturbed(motion, random) for motion in window.motions]
+        return replace(window, images=_toned(window.images, random))
 
 
 def _active(sequences: Sequences, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -189,6 +218,15 @@ def _active(sequences: Sequences, random: np.random.Generator) -> NDArray[np.boo
         missing = int(random.integers(1, 4))
         active[random.permutation(len(active))[: min(missing, len(active) - 1)]] = False
     return active
+
+
+def _disturbed(motion: Pose | None, random: np.random.Generator) -> Pose | None:
+    """Make a motion a little too long or too short, and turn it a little."""
+    if motion is None:
+        return None
+    share, turn_deg = random.normal(0.0, ODOMETRY_SIGMA)
+    x, y = (1.0 + share) * motion.matrix[:2, 3]
+    return Pose.planar(float(x), float(y), motion.yaw_rad + float(np.radians(turn_deg)))
 
 
 def _toned(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

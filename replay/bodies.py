@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ Bgr = Sequence[float] | Array
 
 CORNERS = 6
 """Corners per polygon; shorter polygons repeat their last corner."""
+
+KINDS: Final = ("nothing", "other", "vehicle", "pedestrian")
+"""What a thing is, by number; 0 where there is none."""
+
+OTHER, VEHICLE, PEDESTRIAN = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +35,7 @@ class Model:
     footprint : float64 [4, 2], rectangle on the ground, counter-clockwise
     glow : bool [n], shines by itself
     screen_m : height up to which nothing can be seen through any part of the footprint
+    kind : number of one of :data:`KINDS`
     """
 
     polygons: Array
@@ -37,6 +44,7 @@ class Model:
     footprint: Array
     glow: NDArray[np.bool_]
     screen_m: float = 0.0
+    kind: int = OTHER
 
     @property
     def normals(self) -> Array:
@@ -100,7 +108,7 @@ class Sculptor:
         corners = (1 - t) * ((1 - s) * side[0] + s * side[1]) + t * ((1 - s) * side[3] + s * side[2])
         self.polygon(corners, bgr, detail=True, glow=glow)
 
-    def model(self, footprint: tuple[float, float, float, float], screen_m: float = 0.0) -> Model:
+    def model(self, footprint: tuple[float, float, float, float], screen_m: float = 0.0, kind: int = OTHER) -> Model:
         """The finished model; `footprint` is (x0, x1, y0, y1)."""
         x0, x1, y0, y1 = footprint
         return Model(
@@ -110,6 +118,7 @@ class Sculptor:
             np.array([[x1, y0], [x1, y1], [x0, y1], [x0, y0]]),
             np.array(self._glow),
             screen_m,
+            kind,
         )
 
 
@@ -174,7 +183,7 @@ def car(rng: np.random.Generator, lights: bool = False) -> list[Model]:
         else:
             s.on(side, (0.08, 0.49), (0.1, 0.86), _GLASS)
             s.on(side, (0.53, 0.92), (0.1, 0.86), _GLASS)
-    return [s.model((-half_l, half_l, -half_w, half_w))]
+    return [s.model((-half_l, half_l, -half_w, half_w), kind=VEHICLE)]
 
 
 def _car_lights(s: Sculptor, body: list[Array], lit: bool) -> None:
@@ -220,7 +229,10 @@ def truck(rng: np.random.Generator) -> list[Model]:
         box.on(sides[2], u, (0.0, 0.06), (40, 40, 200))
     for side in (sides[1], sides[3]):
         box.on(side, (0.25, 0.75), (0.35, 0.65), np.roll(cargo_bgr, 1) * 0.7)
-    return [cab.model((split, half_l, -half_w, half_w)), box.model((-half_l, split, -half_w, half_w))]
+    return [
+        cab.model((split, half_l, -half_w, half_w), kind=VEHICLE),
+        box.model((-half_l, split, -half_w, half_w), kind=VEHICLE),
+    ]
 
 
 def building(rng: np.random.Generator, length_m: float, depth_m: float) -> list[Model]:
@@ -363,7 +375,7 @@ def person(rng: np.random.Generator, stride: bool = False) -> list[Model]:
         s.block(hand, (0.45 * height, 0.8 * height), coat * 0.85, (-0.06, 0.06, y, y + 0.08))
     s.block((-0.14, 0.14, -0.24, 0.24), (0.46 * height, 0.84 * height), coat, (-0.12, 0.12, -0.2, 0.2))
     s.block((-0.1, 0.1, -0.09, 0.09), (0.85 * height, height), (120, 150, 190), top=(40, 50, 60))
-    return [s.model((-0.25, 0.25, -0.25, 0.25))]
+    return [s.model((-0.25, 0.25, -0.25, 0.25), kind=PEDESTRIAN)]
 
 
 def cabinet(rng: np.random.Generator) -> list[Model]:

@@ -18,6 +18,7 @@ from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera
 from .backdrop import Backdrop, Rays
+from .bodies import KINDS, VEHICLE
 from .exposure import Exposure
 from .faces import Faces, faces_in_sight
 from .outlines import project_outlines, visible_parts
@@ -28,10 +29,11 @@ from .world import World
 
 Float32 = NDArray[np.float32]
 
-CLASSES: Final = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
-"""Names of the image labels, by number."""
+CLASSES: Final = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk", "vehicle")
+"""Names of the image labels, by number. An obstacle is any thing that is no vehicle."""
 
-OBSTACLE: Final = CLASSES.index("obstacle")
+_CLASS_OF_KIND: Final = np.full(len(KINDS), CLASSES.index("obstacle"), np.uint8)
+_CLASS_OF_KIND[VEHICLE] = CLASSES.index("vehicle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +158,7 @@ class Renderer:
     ) -> View:
         classes = self._backdrop.classes(directions, sight.ground_m, origin.astype(np.float32))
         things, range_m = sight.everywhere()
-        classes[things > 0] = OBSTACLE
+        classes[things > 0] = _CLASS_OF_KIND[self.world.kinds[things[things > 0]]]
         with np.errstate(invalid="ignore"):
             depth = np.where(np.isfinite(range_m), range_m * rays.pixels[..., 2], np.float32(np.inf))
         if rays.outside is not None:

@@ -55,11 +55,16 @@ class ModelSet:
     ----------
     models : the parts of each thing; all parts of a thing move together
     first_thing : number of the first thing
+
+    Attributes
+    ----------
+    kinds : uint8 [things], numbers of :data:`~octobev.replay.bodies.KINDS`
     """
 
     def __init__(self, models: Sequence[Sequence[Model]], first_thing: int = 1) -> None:
         parts = [(index, part) for index, thing in enumerate(models) for part in thing]
         self.things = len(models)
+        self.kinds = np.array([thing[0].kind for thing in models], np.uint8)
         self._thing = np.array([index for index, _ in parts], np.int64)
         counts = [len(part.polygons) for _, part in parts]
         self._first = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)

@@ -59,6 +59,7 @@ class World:
     pedestrians : people who walk
     traffic : where moving cars and the ego are over time
     suspension : how the ego's body tilts over time
+    kinds : uint8, what each thing is by its number, see :data:`~octobev.replay.bodies.KINDS`
     """
 
     def __init__(self, seed: int, seconds: float = 30.0) -> None:
@@ -69,7 +70,8 @@ class World:
         self.light = make_daylight(streams[2])
         layout = draw_layout(self.network, markings)
         scenery = furnish(streams[3], self.network, layout[0], (layout[2] > -2.45).astype(np.uint8))
-        self.standing = ModelSet(scenery.things).place(np.array(scenery.poses).reshape(-1, 3), self.light)
+        furniture = ModelSet(scenery.things)
+        self.standing = furniture.place(np.array(scenery.poses).reshape(-1, 3), self.light)
         shadows = shadow_outlines(self.standing, self.light)
         self.ground = make_ground(streams[4], self.network, markings, layout, shadows, self.light)
         self._occupied = np.zeros(self.ground.layers.shape, np.int32)
@@ -80,6 +82,7 @@ class World:
         self._speed_mps, self._yaw_rate_rps = self.traffic.ego_motion()
         self.suspension = Suspension(streams[6], self._speed_mps, self._yaw_rate_rps)
         self._movers = ModelSet([*self.traffic.models, *self.pedestrians.models], first_thing=len(scenery.things) + 1)
+        self.kinds = np.concatenate((np.zeros(1, np.uint8), furniture.kinds, self._movers.kinds))
 
     def moving_bodies(self, timestamp_ns: int) -> Bodies:
         """Cars and trucks that drive and people who walk, where they are at a time."""

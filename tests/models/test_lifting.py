@@ -21,15 +21,29 @@ def view(**options):
 
 def test_lift_is_the_runtimes():
     views = [view(), view(border_px=8.0)]
-    features = torch.randn(2, views[0].pixels, 5)
+    features = torch.randn(2 * views[0].pixels, 5)
     lifted = lift_rows(views, features)
-    for one, part, rows in zip(views, features, lifted, strict=True):
+    for one, part, rows in zip(views, features.chunk(2), lifted, strict=True):
         np.testing.assert_array_equal(rows.numpy(), one.lift(part.numpy()))
+
+
+def test_sets_may_have_different_cameras():
+    front = reference_rig().select(("front_main", "rear"))
+    views = [view(), ViewBuilder.for_grid(GRID, (0.0, 1.0), front, SHAPE, 4).build()]
+    features = torch.randn(views[0].pixels + views[1].pixels, 5, requires_grad=True)
+    lifted = lift_rows(views, features)
+    parts = features.detach().split([one.pixels for one in views])
+    for one, part, rows in zip(views, parts, lifted, strict=True):
+        np.testing.assert_array_equal(rows.detach().numpy(), one.lift(part.numpy()))
+    lifted[1].sum().backward()
+    assert not features.grad[: views[0].pixels].any()
+    columns = np.bincount(views[1].indices, views[1].weights, views[1].pixels)
+    np.testing.assert_allclose(features.grad[views[0].pixels :, 0], columns, atol=1e-4)
 
 
 def test_gradient_of_the_lift_is_the_transposed_matrix():
     one = view()
-    features = torch.randn(1, one.pixels, 3, requires_grad=True)
+    features = torch.randn(one.pixels, 3, requires_grad=True)
     weights = torch.randn(1, one.cells, 6)
     (lift_rows([one], features) * weights).sum().backward()
     matrix = np.zeros((one.rows, one.pixels))
@@ -37,17 +51,17 @@ def test_gradient_of_the_lift_is_the_transposed_matrix():
         part = slice(one.indptr[row], one.indptr[row + 1])
         np.add.at(matrix[row], one.indices[part], one.weights[part])
     wanted = matrix.T @ weights[0].reshape(-1, 3).numpy()
-    np.testing.assert_allclose(features.grad[0].numpy(), wanted, atol=1e-4)
+    np.testing.assert_allclose(features.grad.numpy(), wanted, atol=1e-4)
 
 
 def test_lift_stays_in_float32_under_autocast():
     one = view()
-    features = torch.randn(1, one.pixels, 3)
+    features = torch.randn(one.pixels, 3)
     half = features.to(torch.bfloat16).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         lifted = lift_rows([one], half)
     assert lifted.dtype == torch.float32
-    np.testing.assert_array_equal(lifted[0].detach().numpy(), one.lift(half[0].detach().float().numpy()))
+    np.testing.assert_array_equal(lifted[0].detach().numpy(), one.lift(half.detach().float().numpy()))
     lifted.sum().backward()
     assert half.grad.dtype == torch.bfloat16
 
@@ -64,8 +78,8 @@ def test_transposing_twice_changes_nothing_but_the_order():
 
 def test_features_of_another_number_of_sets_are_refused():
     one = view()
-    with pytest.raises(InvalidArgument, match=r"features must be \[1, pixels, C\], got \(2, 480, 3\)"):
-        lift_rows([one], torch.zeros(2, one.pixels, 3))
+    with pytest.raises(InvalidArgument, match=r"features must be \[480, C\], got \(960, 3\)"):
+        lift_rows([one], torch.zeros(2 * one.pixels, 3))
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,26 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from octobev.models.losses import ImageScores, class_fractions, loss_terms  # noqa: E402
+from octobev.models.losses import ImageScores, class_fractions, image_terms, object_targets  # noqa: E402
 from octobev.models.net import HydraNetConfig, HydraOutputs  # noqa: E402
 
 CONFIG = HydraNetConfig(width=32, height=32)
 
 
-def outputs(labels, depth_m, certainty=20.0):
+NOTHING = np.zeros((1, 2, 5), np.float32)
+CAR = np.array([[[2, 1.5, 9.5, 25.5, 17.5], [0, 0, 0, 0, 0]]], np.float32)
+"""Kind vehicle; its centre (13.5, 13.5) is the centre of the feature pixel in row 3 and column 3."""
+
+
+def outputs(labels, depth_m, certainty=20.0, objects=NOTHING):
     fractions = class_fractions(labels, len(CONFIG.classes), 2)
-    return HydraOutputs(torch.zeros(1, 64, 32), certainty * fractions, depth_m.flatten(1)[..., None].log())
+    heat, log_box, _ = (torch.from_numpy(array) for array in object_targets(objects, CONFIG))
+    sure = certainty * (2.0 * (heat == 1.0).float() - 1.0)
+    return HydraOutputs(certainty * fractions, depth_m.flatten(1)[..., None].log(), sure, log_box)
+
+
+def loss_terms(given, labels, depth_m, config, objects=NOTHING):
+    return image_terms(given, labels, depth_m, objects, config)
 
 
 def test_fractions_of_a_block():
@@ -35,6 +46,39 @@ def test_wrong_answers_cost_more():
     assert wrong.segmentation > right.segmentation + 5
     assert wrong.dice > right.dice
     assert wrong.depth.item() == pytest.approx(np.log(2.0), rel=1e-5)
+
+
+def test_right_boxes_cost_nothing_and_wrong_ones_their_logarithm():
+    labels, depth = torch.ones(1, 32, 32, dtype=torch.uint8), torch.full((1, 16, 16), 7.0)
+    right = outputs(labels, depth, objects=CAR)
+    terms = loss_terms(right, labels, depth, CONFIG, CAR)
+    assert terms.box.item() == pytest.approx(0.0, abs=1e-6)
+    assert terms.heat.item() == pytest.approx(0.0, abs=1e-3)
+    wrong = loss_terms(right._replace(log_box=right.log_box + 0.5), labels, depth, CONFIG, CAR)
+    assert wrong.box.item() == pytest.approx(0.5, rel=1e-5)
+    missed = loss_terms(right._replace(heat=-right.heat.abs()), labels, depth, CONFIG, CAR)
+    assert missed.heat.item() > 10.0
+    assert loss_terms(right, labels, depth, CONFIG, NOTHING).heat.item() > 10.0
+
+
+def test_targets_of_a_box():
+    heat, log_box, shares = object_targets(CAR, CONFIG)
+    assert heat.shape == (1, 64, 2)
+    assert np.unravel_index(heat[0, :, 0].argmax(), (8, 8)) == (3, 3)
+    assert heat[0, 3 * 8 + 3, 0] == 1.0
+    assert not heat[..., 1].any()
+    np.testing.assert_allclose(np.exp(log_box[0, 3 * 8 + 3]), (12.0, 4.0, 12.0, 4.0), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(log_box[0, 3 * 8 + 4]), (16.0, 4.0, 8.0, 4.0), rtol=1e-6)
+    assert shares[0, 3 * 8 + 3] == 1.0
+    assert shares[0, 0] == 0.0
+
+
+def test_of_two_boxes_a_pixel_belongs_to_the_nearer_centre():
+    both = np.array([[[2, 1.5, 9.5, 25.5, 17.5], [3, 13.5, 9.5, 21.5, 17.5]]], np.float32)
+    heat, log_box, _ = object_targets(both, CONFIG)
+    assert heat[0, 3 * 8 + 4, 1] == 1.0
+    assert np.exp(log_box[0, 3 * 8 + 4, 0]) == pytest.approx(4.0)
+    assert np.exp(log_box[0, 3 * 8 + 3, 0]) == pytest.approx(12.0)
 
 
 def test_unknown_depth_is_not_compared():

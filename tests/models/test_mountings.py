@@ -3,7 +3,15 @@ import pytest
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
-from octobev.models.mountings import EGO_FROM_OPTICAL, free_rig, jittered_rig, network_intrinsics, rotation
+from octobev.models.mountings import (
+    EGO_FROM_OPTICAL,
+    jittered_rig,
+    network_intrinsics,
+    rotation,
+    surround_rig,
+    training_rig,
+)
+from octobev.replay.rigs import reference_rig
 
 
 def test_crop_of_a_camera_is_its_middle():
@@ -44,12 +52,26 @@ def test_jitter_is_small_and_not_nothing():
     assert 0.0 < np.linalg.norm(jittered.translation_m) < 0.4
 
 
-def test_free_cameras_look_nowhere_near_the_sky():
-    rig = free_rig(50, np.random.default_rng(0))
-    assert len(rig) == 50
-    for camera in rig:
-        axis = camera.ego_from_camera.rotation[:, 2]
-        assert -np.sin(np.radians(14.1)) < axis[2] < np.sin(np.radians(3.1))
-        right = camera.ego_from_camera.rotation[:, 0]
-        assert abs(right[2]) < 1e-9
-        assert 1.0 <= camera.ego_from_camera.translation_m[2] <= 2.2
+def test_surround_rigs_see_all_around_and_not_the_sky():
+    for seed in range(20):
+        rig = surround_rig(np.random.default_rng(seed))
+        assert 5 <= len(rig) <= 8
+        yaws = []
+        for camera in rig:
+            axis, right = camera.ego_from_camera.rotation[:, 2], camera.ego_from_camera.rotation[:, 0]
+            assert -np.sin(np.radians(8.1)) < axis[2] < np.sin(np.radians(1.1))
+            assert abs(right[2]) < 1e-9
+            assert 0.5 < camera.ego_from_camera.translation_m[2] < 2.5
+            yaws.append(np.degrees(np.arctan2(axis[1], axis[0])))
+        assert abs(yaws[0]) < 1e-9
+        half_deg = [np.degrees(np.arctan(640.0 / camera.intrinsics.fx)) for camera in rig]
+        bearings = np.arange(-180.0, 180.0, 2.0)
+        apart = np.abs((bearings[:, None] - np.array(yaws) + 180.0) % 360.0 - 180.0)
+        assert (apart < half_deg).any(axis=1).mean() > 0.9
+
+
+def test_towns_have_rigs_of_three_kinds_and_none_the_six_camera_rig():
+    names = [training_rig(seed, np.random.default_rng(seed)).name for seed in range(10)]
+    assert names.count("surround") == 2
+    assert len(training_rig(9, np.random.default_rng(0))) == 4
+    assert names.count(reference_rig().name) == 7

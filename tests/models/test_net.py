@@ -18,16 +18,18 @@ def images(batch=2):
 @pytest.mark.parametrize("stride", [2, 4])
 def test_outputs_are_rows_of_pixels(stride):
     net = HydraNet(HydraNetConfig(**SMALL, output_stride=stride)).eval()
-    features, logits, log_depth = net(images())
+    features, heads = net(images())
     pixels = (32 // stride) * (64 // stride)
-    assert features.shape == (2, 8 * 16, 32)
-    assert logits.shape == (2, pixels, 6)
-    assert log_depth.shape == (2, pixels, 1)
+    assert features.shape == (2, 8 * 16, 48)
+    assert heads.logits.shape == (2, pixels, 7)
+    assert heads.log_depth.shape == (2, pixels, 1)
+    assert heads.heat.shape == (2, 8 * 16, 2)
+    assert heads.log_box.shape == (2, 8 * 16, 4)
 
 
 def test_rows_of_a_head_are_in_image_order():
     config = HydraNetConfig(**SMALL, feature_channels=16)
-    head = Head(config, 1)
+    head = Head(config, 1, per_side=2)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
@@ -43,20 +45,23 @@ def test_rows_of_a_head_are_in_image_order():
 
 def test_exported_network_gives_probabilities_and_metres():
     net = HydraNet(HydraNetConfig(**SMALL)).eval()
-    want = net(images(1))
-    features, segmentation, depth = ExportedHydraNet(net)(images(1))
-    np.testing.assert_allclose(features.detach(), want.features[0].detach(), atol=1e-5)
-    np.testing.assert_allclose(segmentation.detach().sum(-1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(depth.detach(), want.log_depth[0].exp().detach(), rtol=1e-4)
+    with torch.no_grad():
+        rows, want = net(images(1))
+        features, segmentation, depth, heat, boxes = ExportedHydraNet(net)(images(1))
+    np.testing.assert_allclose(features, rows[0], atol=1e-5)
+    np.testing.assert_allclose(segmentation.sum(-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(depth, want.log_depth[0].exp(), rtol=1e-4)
+    np.testing.assert_allclose(heat, torch.sigmoid(want.heat[0]), atol=1e-5)
+    np.testing.assert_allclose(boxes, want.log_box[0].exp(), rtol=1e-4)
 
 
 def test_depth_starts_near_ten_metres():
     net = HydraNet(HydraNetConfig(**SMALL)).eval()
-    assert abs(net(images()).log_depth.mean().item() - math.log(10.0)) < 1.0
+    assert abs(net(images())[1].log_depth.mean().item() - math.log(10.0)) < 1.0
 
 
 def test_reference_network_has_its_declared_size():
-    assert 300_000 <= parameter_count(HydraNet(HydraNetConfig())) <= 1_000_000
+    assert 500_000 <= parameter_count(HydraNet(HydraNetConfig())) <= 2_000_000
 
 
 def test_input_must_halve_five_times():

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from octobev.errors import DriveError
@@ -6,13 +8,16 @@ from octobev.fusion.pose import Pose
 from octobev.models.sequences import (
     GRID,
     LAYERS,
+    MOST_OBJECTS,
     VISIBLE,
+    coarse_depth,
     draw_sequences,
     lens_numbers,
     lens_of,
     read_sequences,
     write_sequences,
 )
+from octobev.replay.render import CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,9 @@ def test_two_stretches_of_a_town(drawn):
     assert len(drawn) == 2
     assert drawn.sets == 3
     assert drawn.images.shape == (2, 3, 8, 32, 64, 3)
+    assert drawn.labels.shape == (2, 3, 8, 32, 64)
+    assert drawn.depth_m.shape == (2, 3, 8, 16, 32)
+    assert drawn.objects.shape == (2, 3, 8, MOST_OBJECTS, 5)
     assert drawn.layers.shape == (2, 3, len(LAYERS) + 1, *GRID.shape)
     assert drawn.layers.max() == 1
     assert drawn.layers[:, :, LAYERS.index("drivable")].mean() > 0.05
@@ -32,6 +40,33 @@ def test_two_stretches_of_a_town(drawn):
     assert known.any()
     assert not known.all()
     assert np.abs(drawn.direction_rad[known]).max() <= np.float16(np.pi / 2)
+
+
+def test_views_have_their_truth(drawn):
+    seen = set(np.unique(drawn.labels).tolist())
+    assert {CLASSES.index(name) for name in ("other", "drivable", "obstacle")} <= seen <= set(range(len(CLASSES)))
+    assert (drawn.depth_m > 0).all()
+    assert drawn.depth_m.max() == 80.0
+    road = drawn.labels[..., ::2, ::2] == CLASSES.index("drivable")
+    assert np.median(drawn.depth_m[road]) < 20.0
+
+
+def test_boxes_are_around_vehicles_and_pedestrians():
+    drawn = draw_sequences(12, 160, 96, count=1, sets=2)
+    of_class = {2: CLASSES.index("vehicle"), 3: CLASSES.index("obstacle")}
+    found = 0
+    for place in zip(*np.nonzero(drawn.objects[..., 0]), strict=True):
+        kind, *box = drawn.objects[place]
+        x_min, y_min, x_max, y_max = (int(np.ceil(side)) for side in box)
+        labels = drawn.labels[place[:3]][y_min:y_max, x_min:x_max]
+        assert (labels == of_class[int(kind)]).mean() > 0.25
+        found += 1
+    assert found > 3
+
+
+def test_coarse_depth_is_the_geometric_mean():
+    depth = np.array([[2.0, 8.0, 5.0, 5.0], [2.0, 8.0, 5.0, np.inf]], np.float32)
+    np.testing.assert_allclose(coarse_depth(depth), [[4.0, 10.0]], rtol=1e-3)
 
 
 def test_cameras_fire_before_the_instant_of_their_set(drawn):
@@ -50,7 +85,7 @@ def test_every_stretch_has_mountings_of_its_own(drawn):
 def test_equal_seeds_draw_equal_sequences(drawn, tmp_path):
     write_sequences(drawn, tmp_path / "town.npz")
     before, again = read_sequences(tmp_path / "town.npz"), draw_sequences(11, 64, 32, count=2, sets=3)
-    for name in ("images", "layers", "direction_rad", "lenses", "ego_from_camera", "world_from_fired"):
+    for name in (field.name for field in fields(drawn)):
         np.testing.assert_array_equal(getattr(before, name), getattr(again, name))
 
 

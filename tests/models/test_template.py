@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from octobev.models.template import manifest_text
+from octobev.models.template import castout_manifest_text
 from octobev.runtime.bundle import decode_manifest
 
 FREQUENCIES = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02}
@@ -12,13 +12,14 @@ def config(output_stride):
         width=320,
         height=192,
         output_stride=output_stride,
-        classes=("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk"),
+        classes=("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk", "vehicle"),
+        object_classes=("vehicle", "pedestrian"),
     )
 
 
 def decoded(output_stride=2, frequencies=FREQUENCIES):
-    text = manifest_text(
-        config(output_stride), file="a.onnx", sha256="0" * 64, frequencies=frequencies, version="1.2.3"
+    text = castout_manifest_text(
+        config(output_stride), files={"a.onnx": "0" * 64}, frequencies=frequencies, version="1.2.3"
     )
     return decode_manifest(text.encode())
 
@@ -30,6 +31,7 @@ def test_manifest_declares_the_strides_of_the_network(stride):
         "features": 4,
         "segmentation": stride,
         "depth": stride,
+        "objects": 4,
     }
 
 

@@ -9,7 +9,7 @@ from octobev.models import export, train
 def without_torch(monkeypatch):
     for name in [name for name in sys.modules if name == "torch" or name.startswith("torch.")]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("net", "losses", "checkpoint", "training"):
+    for name in ("net", "losses", "checkpoint", "training", "topdown_net", "topdown_losses", "lifting", "validation"):
         monkeypatch.delitem(sys.modules, f"octobev.models.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
 

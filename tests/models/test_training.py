@@ -4,84 +4,110 @@ import json
 import numpy as np
 import pytest
 from octobev.errors import BundleError, InvalidArgument, MissingFile
-from octobev.models.shards import Shard, ShardSampler, shard_path, write_shard
+from octobev.models import train as command
+from octobev.models.sequences import write_sequences
+from octobev.models.shelf import town_path
+from octobev.replay.rigs import reference_rig
 
 torch = pytest.importorskip("torch")
 
-from octobev.models.checkpoint import load_checkpoint, trained_net  # noqa: E402
-from octobev.models.export import export_bundle  # noqa: E402
-from octobev.models.net import HydraNetConfig  # noqa: E402
-from octobev.models.training import Training, TrainingPlan, ground_frequencies  # noqa: E402
+from octobev.models.checkpoint import load_checkpoint  # noqa: E402
+from octobev.models.training import Training, TrainingPlan, camera_rows  # noqa: E402
+from octobev.models.validation import folded, validate  # noqa: E402
+from octobev.models.windows import WindowSampler, cut_window  # noqa: E402
 from octobev.runtime.bundle import open_bundle  # noqa: E402
+from small_networks import HYDRANET, TOPDOWN, plain_road  # noqa: E402
 
-CONFIG = HydraNetConfig(
-    width=64, height=32, stage_channels=(16, 16, 16, 16), stage_blocks=(1, 1, 1, 1), feature_channels=16
-)
-
-
-def stripes(views=6):
-    """Images whose brightness is their class."""
-    labels = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None] // 7, (views, 32, 64)).copy()
-    images = np.repeat(labels[..., None] * 50, 3, axis=-1)
-    return Shard(images, labels, (5.0 + labels[:, ::2, ::2] * 4).astype(np.float16))
+RIG = reference_rig().select(("front_main", "rear"))
+OTHER_RIG = reference_rig().select(("front_wide", "left_pillar", "rear"))
 
 
-def train(folder, steps, *, resume=False, reports=None):
-    write_shard(stripes(), shard_path(folder, 0))
-    sampler = ShardSampler(folder, [0], seed=0, batch=4, steps_per_town=8, window=1, wait=lambda: None)
-    training = Training(CONFIG, TrainingPlan(steps=steps, validate_every=10, threads=1), folder, resume=resume)
-    training.run(sampler, [stripes(2)], (lambda _: None) if reports is None else reports.append)
+def train(folder, plan, *, resume=False, watch=lambda progress: None):
+    folder.mkdir(exist_ok=True)
+    for town, rig in enumerate((RIG, OTHER_RIG)):
+        write_sequences(plain_road(rig, seed=town), town_path(folder, town))
+    training = Training(HYDRANET, TOPDOWN, plan, folder, resume=resume)
+    sampler = WindowSampler(
+        folder,
+        [0, 1],
+        training.lift,
+        seed=0,
+        lanes=2,
+        sets=2,
+        windows=2,
+        steps_per_town=8,
+        window=2,
+        wait=lambda: None,
+    )
+    training.run(sampler, [plain_road(RIG, seed=2)], watch)
     return training
 
 
-def test_training_learns_and_leaves_a_bundle(tmp_path):
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("untrained"), TrainingPlan(steps=0, threads=1))
+
+
+def test_training_learns_and_validates(tmp_path):
     reports = []
-    train(tmp_path, 30, reports=reports)
+    training = train(tmp_path, TrainingPlan(steps=24, validate_every=12, threads=1), watch=reports.append)
     lines = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [10, 20, 30, 30]
-    assert lines[2]["total"] < 0.9 * lines[0]["total"]
+    assert [line["step"] for line in lines] == [12, 24, 24]
+    for term in ("total", "layers", "segmentation", "depth", "heat"):
+        assert lines[1][term] < 0.95 * lines[0][term], term
+    assert lines[-1]["iou_visible_drivable"] == reports[-1].scores["iou_visible_drivable"]
+    assert {"image_iou_drivable", "depth_error_median"} <= set(lines[-1])
     assert reports[-1].done == 1.0
-    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
-    report = export_bundle(trained_net(checkpoint), tmp_path / "bundle", checkpoint.frequencies, "0.0.1")
-    assert max(report.differences.values()) < 1e-4
-    bundle = open_bundle(tmp_path / "bundle")
-    assert bundle.manifest.networks["hydranet"].sha256 == report.sha256
+    assert all(torch.isfinite(value).all() for value in training.networks.state_dict().values())
+
+
+def test_both_networks_learn(tmp_path):
+    before = {
+        name: value.clone() for name, value in train(tmp_path / "a", TrainingPlan(steps=0)).networks.named_parameters()
+    }
+    after = dict(train(tmp_path / "b", TrainingPlan(steps=2, threads=1)).networks.named_parameters())
+    still = [name for name, value in before.items() if torch.equal(value, after[name])]
+    assert not still
+
+
+def test_what_the_ground_asks_for_reaches_the_images(untrained):
+    networks = untrained.networks
+    window = cut_window(plain_road(RIG), 0, 0, 2, untrained.lift)
+    from octobev.models.training import window_terms
+
+    networks.train()
+    ground, _, _ = window_terms(networks, [window], networks.topdown.empty_state(1), 0)
+    networks.zero_grad()
+    ground.layers.backward()
+    assert networks.hydranet.stem[0].weight.grad.abs().max() > 0
 
 
 def test_resumed_training_is_the_uninterrupted_one(tmp_path):
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
-    plan = TrainingPlan(steps=8, validate_every=4, threads=1)
+    plan = TrainingPlan(steps=4, validate_every=2, threads=1)
 
-    def run(folder, stop, resume):
-        write_shard(stripes(), shard_path(folder, 0))
-        sampler = ShardSampler(folder, [0], seed=0, batch=4, steps_per_town=8, window=1, wait=lambda: None)
-        training = Training(CONFIG, plan, folder, resume=resume)
+    def stop(progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
 
-        def watch(progress):
-            if progress.step == stop:
-                raise KeyboardInterrupt
-
-        with contextlib.suppress(KeyboardInterrupt):
-            training.run(sampler, [stripes(1)], watch)
-        return training.net.state_dict()
-
-    whole = run(tmp_path / "whole", None, resume=False)
-    run(tmp_path / "parts", 4, resume=False)
-    parts = run(tmp_path / "parts", None, resume=True)
-    for name, value in whole.items():
-        assert torch.equal(value, parts[name]), name
+    whole = train(tmp_path / "whole", plan)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(tmp_path / "parts", plan, watch=stop)
+    parts = train(tmp_path / "parts", plan, resume=True)
+    assert parts.step == 4
+    assert torch.equal(whole.states, parts.states)
+    for name, value in whole.networks.state_dict().items():
+        assert torch.equal(value, parts.networks.state_dict()[name]), name
 
 
 def test_resuming_nothing_says_so(tmp_path):
     with pytest.raises(MissingFile, match=r"checkpoint\.pt: no such checkpoint"):
-        Training(CONFIG, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
+        Training(HYDRANET, TOPDOWN, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
 
 
 def test_resuming_rubbish_says_so(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"rubbish")
     with pytest.raises(BundleError, match=r"not a checkpoint of octobev\.models\.train"):
-        Training(CONFIG, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
+        Training(HYDRANET, TOPDOWN, TrainingPlan(steps=1, threads=1), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"steps": 1, "minutes": 1.0}])
@@ -95,10 +121,52 @@ def test_length_is_not_negative():
         TrainingPlan(steps=-1)
 
 
-def test_frequencies_on_the_ground_leave_obstacles_out():
-    classes = ("other", "drivable", "lane_marking", "road_edge", "obstacle", "crosswalk")
-    shares = ground_frequencies(dict(zip(classes, (0.3, 0.27, 0.05, 0.1, 0.2, 0.08), strict=True)))
-    assert shares["drivable"] == pytest.approx(0.5)
-    assert shares["lane_divider"] == pytest.approx(0.0625)
-    assert shares["road_edge"] == pytest.approx(0.125)
-    assert shares["crosswalk"] == pytest.approx(0.1)
+def test_missing_cameras_have_no_features(untrained):
+    active = np.array([True, False, True])
+    window = cut_window(plain_road(OTHER_RIG), 0, 0, 1, untrained.lift, active)
+    features = torch.arange(2 * 128 * 16, dtype=torch.float32).reshape(2, 128, 16)
+    rows = camera_rows(features, [(window, 0)]).reshape(3, 128, 16)
+    assert torch.equal(rows[[0, 2]], features)
+    assert not rows[1].any()
+
+
+def test_folding_changes_no_feature(untrained):
+    hydranet = untrained.average.hydranet
+    image = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
+    for value in hydranet.state_dict().values():
+        if value.dtype.is_floating_point and value.dim() == 1:
+            value.add_(0.05)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(hydranet).features(image), hydranet.features(image), atol=1e-4, rtol=1e-4)
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in hydranet.modules())
+
+
+def test_forgetting_before_every_set_is_measured_too(untrained):
+    for name, value in untrained.average.topdown.state_dict().items():
+        if name.startswith("cell"):
+            value.mul_(8.0)
+    drives = [plain_road(RIG, seed=1)]
+    with_memory, _ = validate(untrained.average, drives, untrained.lift)
+    without, frequencies = validate(untrained.average, drives, untrained.lift, reset_every_set=True)
+    assert with_memory["image_iou_drivable"] == without["image_iou_drivable"]
+    assert with_memory["direction_deg_median"] != without["direction_deg_median"]
+    assert 0.0 < frequencies["drivable"] < 1.0
+
+
+def test_command_trains_from_sequences_to_a_bundle(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "SETS_PER_WINDOW", 2)
+    monkeypatch.setattr("octobev.models.sequences.SETS_PER_SEQUENCE", 4)
+    monkeypatch.setattr("octobev.models.net.HydraNetConfig", lambda: HYDRANET)
+    monkeypatch.setattr("octobev.models.topdown_net.TopDownConfig", lambda feature_channels: TOPDOWN)
+    out = tmp_path / "out"
+    (out / "sequences").mkdir(parents=True)
+    for town in (0, 1, 10_000):
+        write_sequences(plain_road(RIG, seed=town), town_path(out / "sequences", town))
+    options = ["--out", str(out), "--towns", "2", "--validation-towns", "1", "--threads", "1"]
+    assert command.main([*options, "--steps", "2"]) == 0
+    assert load_checkpoint(out / "checkpoint.pt").step == 2
+    assert "iou_visible_drivable" in capsys.readouterr().out
+    bundle = open_bundle(out / "bundle")
+    assert set(bundle.outputs) >= {"road_layout", "occupancy", "corridor_direction", "segmentation", "objects"}
+    assert command.main([*options, "--resume", "--steps", "3"]) == 0
+    assert load_checkpoint(out / "checkpoint.pt").step == 3

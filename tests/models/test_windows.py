@@ -5,8 +5,17 @@ from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.models import windows
 from octobev.models.mountings import network_intrinsics
-from octobev.models.sequences import GRID, LAYERS, VISIBLE, Sequences, lens_numbers, lens_of, write_sequences
-from octobev.models.shards import shard_path
+from octobev.models.sequences import (
+    GRID,
+    LAYERS,
+    MOST_OBJECTS,
+    VISIBLE,
+    Sequences,
+    lens_numbers,
+    lens_of,
+    write_sequences,
+)
+from octobev.models.shelf import town_path
 from octobev.models.windows import LiftPlan, WindowSampler, cut_window, mirrored
 from octobev.replay.rigs import reference_rig
 
@@ -38,8 +47,13 @@ def sequences(stretches=2, sets=SETS, seed=0):
     direction = np.full((stretches, sets, *GRID.shape), np.nan, np.float16)
     direction[..., GRID.shape[1] // 2 :] = 0.25
     fired = [[(way(t) @ Pose.planar(-0.05 * c, 0.0, 0.0)).matrix for c in range(len(rig))] for t in range(sets)]
+    objects = np.zeros((stretches, sets, len(rig), MOST_OBJECTS, 5), np.float32)
+    objects[..., 0, :] = 2, 10, 8, 30, 20
     return Sequences(
         images,
+        images[..., 1] % 7,
+        np.abs(images[..., ::2, ::2, 2]).astype(np.float16),
+        objects,
         layers,
         direction,
         np.stack([np.stack([lens_numbers(camera.intrinsics) for camera in rig])] * stretches),
@@ -85,6 +99,10 @@ def test_mirror_swaps_left_and_right_of_everything():
     mirror = mirrored(plain, 1)
     assert len(mirror) == 1
     np.testing.assert_array_equal(mirror.images[0, 2, 3, :, 0], plain.images[1, 2, 3, :, -1])
+    np.testing.assert_array_equal(mirror.labels[0, 2, 3, :, 0], plain.labels[1, 2, 3, :, -1])
+    np.testing.assert_array_equal(mirror.depth_m[0, 2, 3, :, 0], plain.depth_m[1, 2, 3, :, -1])
+    assert mirror.objects[0, 2, 3, 0].tolist() == [2, 33, 8, 53, 20]
+    assert plain.objects[1, 2, 3, 0].tolist() == [2, 10, 8, 30, 20]
     assert mirror.layers[0, 0, 0, :, 0].all()
     assert not mirror.layers[0, 0, 0, :, -1].any()
     assert np.nanmax(mirror.direction_rad) == np.float16(-0.25)
@@ -127,12 +145,13 @@ def sampler(folder, **changes):
 @pytest.fixture
 def towns(tmp_path):
     for town in (0, 1):
-        write_sequences(sequences(seed=town), shard_path(tmp_path, town))
+        write_sequences(sequences(seed=town), town_path(tmp_path, town))
     return tmp_path
 
 
 def test_lane_plays_the_windows_of_a_stretch_in_order(towns, monkeypatch):
     monkeypatch.setattr(windows, "STATE_LOST", 0.0)
+    monkeypatch.setattr(windows, "NOISY_ODOMETRY", 0.0)
     first = sampler(towns)
     starts = [first.draw(step)[0].motions[0] for step in range(8)]
     assert [motion is None for motion in starts] == [True, False, False, False] * 2
@@ -163,6 +182,25 @@ def test_states_and_cameras_are_lost_now_and_then(towns, monkeypatch):
         for window in sampler(towns).draw(step):
             assert window.motions[0] is None
             assert int(np.bitwise_or.reduce(window.views[0].seen_by)) == 0b111
+
+
+def test_odometry_is_a_little_wrong_now_and_then(towns, monkeypatch):
+    monkeypatch.setattr(windows, "STATE_LOST", 0.0)
+    monkeypatch.setattr(windows, "NOISY_ODOMETRY", 1.0)
+    drawn = sampler(towns)
+    errors, turns = [], []
+    for step in range(1, 4):
+        for t, motion in enumerate(drawn.draw(step)[0].motions):
+            true = way(2 * step + t - 1).inverse() @ way(2 * step + t)
+            errors.append(motion.translation_m[0] / true.translation_m[0] - 1.0)
+            turns.append(np.degrees(abs(motion.yaw_rad) - abs(true.yaw_rad)))
+    assert 0.005 < np.std(errors) < 0.1
+    assert 0.05 < np.std(turns) < 1.0
+
+
+def test_cameras_that_take_no_part_are_said(towns, monkeypatch):
+    monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
+    assert sampler(towns).draw(0)[0].active.tolist() == [True] * 3 + [False] * 5
 
 
 def test_too_short_stretches_are_refused(towns):

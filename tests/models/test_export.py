@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from octobev.errors import BundleError, MissingFile, NetworkError
+from octobev.errors import BundleError, NetworkError
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.models.mountings import network_intrinsics
-from octobev.models.sequences import GRID, LAYERS, Sequences, lens_numbers
 from octobev.replay.rigs import reference_rig
 from octobev.runtime.bundle import open_bundle
 from octobev.runtime.engine import Runtime
@@ -14,25 +13,18 @@ from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 
 torch = pytest.importorskip("torch")
 
-from octobev.models import topdown_export  # noqa: E402
-from octobev.models.net import HydraNet, HydraNetConfig  # noqa: E402
-from octobev.models.topdown_checkpoint import (  # noqa: E402
-    TopDownCheckpoint,
-    load_topdown_checkpoint,
-    save_topdown_checkpoint,
-)
-from octobev.models.topdown_net import TopDownConfig, TopDownNet  # noqa: E402
-from octobev.models.topdown_training import carried, lifted_features  # noqa: E402
+from octobev.models import export  # noqa: E402
+from octobev.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from octobev.models.lifting import lift_rows  # noqa: E402
+from octobev.models.net import HydraNet  # noqa: E402
+from octobev.models.topdown_net import TopDownNet  # noqa: E402
+from octobev.models.training import camera_pixels, camera_rows, carried  # noqa: E402
 from octobev.models.windows import LiftPlan, cut_window  # noqa: E402
+from small_networks import HYDRANET, TOPDOWN, plain_road  # noqa: E402
 
-HYDRANET = HydraNetConfig(
-    width=64, height=32, stage_channels=(16, 16, 16, 16), stage_blocks=(1, 1, 1, 1), feature_channels=16
-)
-TOPDOWN = TopDownConfig(
-    feature_channels=16, heights_m=(0.0, 1.5), fine_channels=16, state_channels=16, coarse_channels=(16, 16)
-)
 CAMERAS = ("front_main", "front_wide", "rear")
 SETS = 3
+FREQUENCIES = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02}
 
 
 def random_weights(net):
@@ -49,17 +41,19 @@ def random_weights(net):
 @pytest.fixture(scope="module")
 def checkpoint():
     torch.manual_seed(0)
-    hydranet, net = random_weights(HydraNet(HYDRANET)), random_weights(TopDownNet(TOPDOWN))
-    weights = net.state_dict()
-    return TopDownCheckpoint(TOPDOWN, HYDRANET, hydranet.state_dict(), weights, weights, {}, None, 7, 1.0, 0)
+    weights = {
+        "hydranet": random_weights(HydraNet(HYDRANET)).state_dict(),
+        "topdown": random_weights(TopDownNet(TOPDOWN)).state_dict(),
+    }
+    return Checkpoint(HYDRANET, TOPDOWN, weights, weights, {}, None, 7, 1.0, 0, FREQUENCIES)
 
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    report = topdown_export.export_topdown_bundle(checkpoint, folder, "0.0.1")
+    report = export.export_bundle(checkpoint, folder, "0.0.1")
     assert max(report.differences.values()) < 1e-4
-    assert "next_state: at most" in topdown_export.describe(report)
+    assert "next_state: at most" in export.describe(report)
     return open_bundle(folder)
 
 
@@ -79,32 +73,20 @@ def rig():
 
 @pytest.fixture(scope="module")
 def sequences(rig):
-    """One stretch of noise, seen on a way with a bend."""
-    random = np.random.default_rng(1)
-    shape = (1, SETS, len(rig), HYDRANET.height, HYDRANET.width, 3)
-    there = [Pose.planar(1.3 * t, 0.1 * t * t, 0.08 * t) for t in range(SETS)]
-    fired = [[pose @ Pose.planar(-0.1 * camera, 0.0, 0.0) for camera in range(len(rig))] for pose in there]
-    return Sequences(
-        random.integers(0, 256, shape, dtype=np.uint8),
-        np.ones((1, SETS, len(LAYERS) + 1, *GRID.shape), np.uint8),
-        np.zeros((1, SETS, *GRID.shape), np.float16),
-        np.stack([lens_numbers(camera.intrinsics) for camera in rig])[np.newaxis],
-        np.stack([camera.ego_from_camera.matrix for camera in rig])[np.newaxis],
-        np.stack([pose.matrix for pose in there])[np.newaxis],
-        np.array([[pose.matrix for pose in poses] for poses in fired])[np.newaxis],
-    )
+    return plain_road(rig, stretches=1, sets=SETS, seed=1)
 
 
 def in_torch(checkpoint, sequences, active=None):
     """Road layout, occupancy and direction of each set."""
-    hydranet, net = checkpoint.hydranet_net(), checkpoint.topdown_net()
+    hydranet, net = checkpoint.networks()
     lift = LiftPlan(TOPDOWN.heights_m, TOPDOWN.border_px, HYDRANET.feature_shape)
     window = cut_window(sequences, 0, 0, SETS, lift, active)
     state, results = net.empty_state(1), []
     with torch.no_grad():
         for t in range(SETS):
-            rows = lifted_features(hydranet, window.images[t : t + 1], window.views[t : t + 1], 1)
-            outputs, state = net(rows, carried(state, [window.motions[t]]))
+            features = hydranet.features(camera_pixels([(window, t)]))
+            rows = camera_rows(features, [(window, t)])
+            outputs, state = net(lift_rows([window.views[t]], rows), carried(state, [window.motions[t]]))
             p = torch.sigmoid(outputs.logits)[0].numpy()
             results.append((p[:-1], p[-1], outputs.direction[0].numpy()))
     return results
@@ -159,27 +141,35 @@ def test_what_was_seen_before_counts(bundle, rig, sequences):
 
 
 def test_wrong_graph_is_refused(checkpoint, tmp_path, monkeypatch):
-    other = topdown_export.topdown_bytes(TopDownNet(TOPDOWN).eval())
-    monkeypatch.setattr(topdown_export, "topdown_bytes", lambda net: other)
+    other = export.topdown_bytes(TopDownNet(TOPDOWN).eval())
+    monkeypatch.setattr(export, "topdown_bytes", lambda net: other)
     with pytest.raises(NetworkError, match=r"exported output .* must be within 0\.001 of PyTorch"):
-        topdown_export.export_topdown_bundle(checkpoint, tmp_path / "bundle", "0.0.1")
+        export.export_bundle(checkpoint, tmp_path / "bundle", "0.0.1")
     assert not (tmp_path / "bundle").exists()
 
 
 def test_checkpoint_round_trip_and_export_command(checkpoint, tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
-    save_topdown_checkpoint(checkpoint, path)
-    again = load_topdown_checkpoint(path)
-    assert (again.config, again.hydranet_config, again.step) == (TOPDOWN, HYDRANET, 7)
-    assert topdown_export.main([str(path), "--out", str(tmp_path / "bundle")]) == 0
+    save_checkpoint(checkpoint, path)
+    again = load_checkpoint(path)
+    assert (again.topdown_config, again.hydranet_config, again.step) == (TOPDOWN, HYDRANET, 7)
+    assert export.main([str(path), "--out", str(tmp_path / "bundle")]) == 0
     assert "topdown.onnx" in capsys.readouterr().out
-    assert topdown_export.main([str(tmp_path / "none.pt"), "--out", str(tmp_path)]) == 1
+    assert export.main([str(tmp_path / "none.pt"), "--out", str(tmp_path)]) == 1
     assert "none.pt: no such checkpoint" in capsys.readouterr().err
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
-    with pytest.raises(BundleError, match=r"not a checkpoint of octobev\.models\.topdown_train"):
-        load_topdown_checkpoint(tmp_path / "checkpoint.pt")
-    with pytest.raises(MissingFile, match="no such checkpoint"):
-        load_topdown_checkpoint(tmp_path / "other.pt")
+def test_per_camera_network_alone_is_cast_out(checkpoint, tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(checkpoint, path)
+    assert export.main([str(path), "--out", str(tmp_path / "bundle"), "--cast-out", "--version", "2.0.1"]) == 0
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert set(manifest.networks) == {"hydranet"}
+    assert manifest.version == "2.0.1"
+    assert manifest.castouts["road_layout"].prior["drivable"] == 0.5
+
+
+def test_cast_out_needs_class_frequencies(checkpoint, tmp_path):
+    checkpoint.frequencies = {}
+    with pytest.raises(BundleError, match="class frequencies of a checkpoint must be known"):
+        export.export_bundle(checkpoint, tmp_path / "bundle", "0.0.1", cast_out=True)
