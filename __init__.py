@@ -16,6 +16,7 @@ _HOME = {
     "Camera": ".fusion.rig",
     "CameraOutput": ".runtime.predictions",
     "CorridorDirection": ".runtime.predictions",
+    "Detections": ".runtime.predictions",
     "Frame": ".runtime.frames",
     "FrameSet": ".runtime.frames",
     "Intrinsics": ".fusion.lens",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .runtime.frames import PixelFormat as PixelFormat
     from .runtime.predictions import CameraOutput as CameraOutput
     from .runtime.predictions import CorridorDirection as CorridorDirection
+    from .runtime.predictions import Detections as Detections
     from .runtime.predictions import OccupancyGrid as OccupancyGrid
     from .runtime.predictions import Predictions as Predictions
     from .runtime.predictions import RoadLayout as RoadLayout

@@ -105,6 +105,8 @@ def print_summary(summary: ReplaySummary) -> None:
     for stage, values in summary.stages_ms.items():
         table.add_row(stage, f"{values['p50']:.2f}", f"{values['p99']:.2f}")
     console.print(table)
+    for name, counts in summary.detections.items():
+        console.print(f"{name}: {', '.join(f'{count} x {found}' for found, count in counts.items())}")
     for reason, count in summary.resets.items():
         console.print(f"state reset {count}x: {reason}")
     for reason, count in summary.loss_reasons.items():

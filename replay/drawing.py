@@ -113,13 +113,20 @@ def draw_plate(
     colour: Colour = TEXT,
     weight: int = 500,
     align: Literal["left", "centre", "right"] = "left",
+    margin: int = 7,
 ) -> None:
     """Write text on a dark translucent plate; `corner` is the plate's top left, top centre or top right."""
-    width, height = text_width(string, size, weight) + 14, size + 10
+    width, height = plate_size(string, size, weight, margin)
     left = corner[0] - {"left": 0, "centre": width // 2, "right": width}[align]
     rows, columns = slice(max(corner[1], 0), corner[1] + height), slice(max(left, 0), left + width)
     picture[rows, columns] = (picture[rows, columns] * 0.3 + np.array(BACKGROUND) * 0.7).astype(np.uint8)
-    draw_text(picture, string, (left + 7, corner[1] + size + 3), size=size, colour=colour, weight=weight)
+    origin = (left + margin, corner[1] + size + margin // 2)
+    draw_text(picture, string, origin, size=size, colour=colour, weight=weight)
+
+
+def plate_size(string: str, size: int = 14, weight: int = 500, margin: int = 7) -> tuple[int, int]:
+    """Return width and height of a plate with text on it, pixels; `margin` is beside the text."""
+    return text_width(string, size, weight) + 2 * margin, size + margin * 10 // 7
 
 
 def wrap(string: str, width: int, size: int = 15) -> list[str]:

@@ -1,8 +1,8 @@
 """Messages of the Foxglove schemas, and the values of Octobev that they carry.
 
-With :mod:`octobev.replay.scenes` all that knows the protobuf messages. Decoders take the serialised bytes of one
-message and raise :class:`DriveError` (or :class:`CalibrationError`) on whatever they cannot make sense of; encoders
-give bytes that depend on nothing but their arguments.
+With :mod:`octobev.replay.scenes` and :mod:`octobev.replay.annotations` all that knows the protobuf messages. Decoders
+take the serialised bytes of one message and raise :class:`DriveError` (or :class:`CalibrationError`) on whatever they
+cannot make sense of; encoders give bytes that depend on nothing but their arguments.
 
 Conventions of the schemas (https://docs.foxglove.dev/docs/sdk/schemas): a FrameTransform is `parent_from_child`,
 quaternions are x, y, z, w; a Grid's `pose` is its corner, data is row-major in y, the columns run along x, which is the
@@ -23,6 +23,7 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from foxglove_schemas_protobuf.FrameTransforms_pb2 import FrameTransforms
 from foxglove_schemas_protobuf.Grid_pb2 import Grid
+from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.PackedElementField_pb2 import PackedElementField
 from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 from foxglove_schemas_protobuf.SceneUpdate_pb2 import SceneUpdate
@@ -44,6 +45,7 @@ TRANSFORMS: Final = "foxglove.FrameTransforms"
 GRID: Final = "foxglove.Grid"
 RAW_IMAGE: Final = "foxglove.RawImage"
 SCENE: Final = "foxglove.SceneUpdate"
+ANNOTATIONS: Final = "foxglove.ImageAnnotations"
 
 MESSAGES: Final = MappingProxyType(
     {
@@ -54,6 +56,7 @@ MESSAGES: Final = MappingProxyType(
         GRID: Grid,
         RAW_IMAGE: RawImage,
         SCENE: SceneUpdate,
+        ANNOTATIONS: ImageAnnotations,
     }
 )
 """Schema name -> protobuf message class."""

@@ -15,14 +15,16 @@ from ..fusion.grid import BevGrid
 from ..fusion.rig import Rig
 from ..runtime.frames import FrameSet
 from ..runtime.images import load_opencv
-from ..runtime.predictions import CameraOutput, Predictions
+from ..runtime.predictions import CameraOutput, Detections, Predictions
 from .bev_picture import bev_outputs, draw_bev, draw_truth, legend_of
 from .drawing import (
+    BACKGROUND,
     ERROR,
     GOOD,
     LINE,
     MUTED,
     PANEL,
+    TEXT,
     WARNING,
     BevView,
     Colour,
@@ -37,6 +39,7 @@ from .drawing import (
     draw_text,
     frame_picture,
     paste,
+    plate_size,
     text_width,
     wrap,
     write_png,
@@ -57,6 +60,11 @@ _BEV_BOX: Final = (620, 800)
 _BEV_BOX_WITH_TRUTH: Final = (560, 740)
 _OVERLAY: Final = 0.55
 _NEAR_M: Final = 3.0
+_LABEL_SIZE: Final = 10
+_LABEL_MARGIN: Final = 3
+_LEAST_LABELLED: Final = 20
+"""Narrowest box that is labelled, pixels of the picture: smaller ones would vanish behind their text."""
+
 _MOVING_WIDTH: Final = 960
 _MOVING_PERIOD_NS: Final = 100_000_000
 
@@ -191,8 +199,8 @@ class _Layout:
         classes = [*(layout.classes if layout else ()), *(["occupancy"] if occupancy else ())]
         entries = legend_of(classes)
         shown = {colour for _, colour in entries}
-        seg = [o for by_camera in predictions.camera_outputs.values() for o in by_camera.values() if o.classes]
-        entries += [e for e in legend_of(name for output in seg for name in output.classes) if e[1] not in shown]
+        named = [o for by_camera in predictions.camera_outputs.values() for o in by_camera.values() if o.classes]
+        entries += [e for e in legend_of(name for output in named for name in output.classes) if e[1] not in shown]
         if classes:
             entries.append(("never seen", None))
         v = draw_legend(picture, entries, left, top + 10, right - left, size=14) + 16
@@ -225,8 +233,11 @@ def draw_camera(tile: Tile, frame_set: FrameSet, predictions: Predictions) -> Pi
     outputs = [by_camera[camera.name] for by_camera in predictions.camera_outputs.values() if camera.name in by_camera]
     kind = "segmentation" if any(output.kind == "segmentation" for output in outputs) else "depth"
     for output in outputs:
-        if output.kind == kind:
+        if isinstance(output, CameraOutput) and output.kind == kind:
             overlay(picture, output, image_from_tile)
+    for output in outputs:
+        if isinstance(output, Detections):
+            draw_detections(picture, output, image_from_tile)
     draw_plate(picture, camera.name, (8, 8), weight=600)
     if used:
         age_ms = predictions.camera_age_ns[predictions.cameras.index(camera.name)] / 1e6
@@ -262,6 +273,29 @@ def overlay(picture: Picture, output: CameraOutput, image_from_picture: NDArray[
         colours = cv2.applyColorMap(np.rint(plane).astype(np.uint8), cv2.COLORMAP_TURBO)
         known = (plane > 0)[..., None]
         picture[:] = np.where(known, cv2.addWeighted(picture, 1 - _OVERLAY, colours, _OVERLAY, 0), picture)
+
+
+def draw_detections(picture: Picture, detections: Detections, image_from_picture: NDArray[np.float64]) -> None:
+    """Draw the boxes of a camera's objects over its image, in the colours of their classes, the best on top.
+
+    Class and score stand above a box, the best first, where the box is not too small and no other text is in the way.
+    """
+    scale, offset = image_from_picture.diagonal()[:2], image_from_picture[:2, 2]
+    limits = np.array([picture.shape[1], picture.shape[0]]) - 1
+    corners = np.clip(np.rint((detections.boxes.reshape(-1, 2, 2) - offset) / scale), 0, limits).astype(int).tolist()
+    colours = [class_colour(name) or TEXT for name in detections.names]
+    for (low, high), colour in reversed(list(zip(corners, colours, strict=True))):
+        cv2.rectangle(picture, low, high, BACKGROUND, 3)
+        cv2.rectangle(picture, low, high, colour, 1)
+    free = np.ones(picture.shape[:2], dtype=np.bool_)
+    texts = [f"{name} {score:.2f}" for name, score in zip(detections.names, detections.scores.tolist(), strict=True)]
+    for ((left, top), (right, _)), colour, text in zip(corners, colours, texts, strict=True):
+        width, height = plate_size(text, _LABEL_SIZE, margin=_LABEL_MARGIN)
+        corner = (max(min(left, picture.shape[1] - width), 0), max(top - height - 1, 0))
+        place = free[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
+        if right - left >= _LEAST_LABELLED and place.all():
+            place[:] = False
+            draw_plate(picture, text, corner, size=_LABEL_SIZE, colour=colour, margin=_LABEL_MARGIN)
 
 
 def _scaling(x: float, y: float) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InvalidArgument, expected
 from ..runtime.engine import Runtime
-from ..runtime.predictions import Predictions
+from ..runtime.predictions import Detections, Predictions
 from .drive import Drive, DriveStep
 
 Sink = Callable[[DriveStep, Predictions], object]
@@ -29,6 +29,7 @@ class ReplaySummary:
     truncated : where the drive ends too early, or None
     seconds : wall time; drive_seconds : time between the first and the last set
     outputs : names of everything that was predicted at least once
+    detections : output -> class -> number of objects found, over all cameras and sets
     invalid : output -> number of sets in which a network's result had to be withheld
     resets : reason -> number of times that the state was reset
     digest : SHA-256 over all prediction arrays in order; independent of threads, rate and wall clock
@@ -46,6 +47,7 @@ class ReplaySummary:
     seconds: float = 0.0
     drive_seconds: float = 0.0
     outputs: tuple[str, ...] = ()
+    detections: dict[str, dict[str, int]] = field(default_factory=dict)
     invalid: dict[str, int] = field(default_factory=dict)
     resets: dict[str, int] = field(default_factory=dict)
     loss_reasons: dict[str, int] = field(default_factory=dict)
@@ -153,6 +155,12 @@ class _Tally:
         if (reason := predictions.state.reset_reason) is not None:
             summary.resets[reason] = summary.resets.get(reason, 0) + 1
         self._outputs |= dict.fromkeys([*predictions.bev, *predictions.camera_outputs])
+        for name, by_camera in predictions.camera_outputs.items():
+            for output in by_camera.values():
+                if isinstance(output, Detections):
+                    counts = summary.detections.setdefault(name, dict.fromkeys(output.classes, 0))
+                    for found in output.names:
+                        counts[found] += 1
         for stage, elapsed_ms in predictions.stages_ms.items():
             self._stages.setdefault(stage, []).append(elapsed_ms)
         predictions.digest_into(self._sha256)
@@ -197,6 +205,7 @@ def summary_json(summary: ReplaySummary) -> dict[str, Any]:
         "invalid": summary.invalid,
         "resets": summary.resets,
         "outputs": list(summary.outputs),
+        "detections": summary.detections,
         "digest": summary.digest,
         "stages_ms": summary.stages_ms,
     }

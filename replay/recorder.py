@@ -23,8 +23,9 @@ from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from ..runtime.frames import Frame, FrameSet, PixelFormat
-from ..runtime.predictions import CameraOutput, OccupancyGrid, Predictions, RoadLayout
+from ..runtime.predictions import CameraOutput, CameraPrediction, Detections, OccupancyGrid, Predictions, RoadLayout
 from . import foxglove
+from .annotations import encode_annotations
 from .drive import Drive, GroundTruth
 from .mcap import TRUTH_TOPIC
 from .scenes import encode_scene
@@ -107,11 +108,12 @@ class Recorder:
             self._close_file()
 
     def write(self, predictions: Predictions, frame_set: FrameSet | None = None) -> None:
-        """Write the top-down outputs, and the ego pose of the set that they were made from.
+        """Write the top-down outputs and the detections, and the ego pose of the set that they were made from.
 
         `RoadLayout` becomes a Grid on `/<output>` with one uint8 field per class (probability 0..255) and `observed`
         (0 or 1), and its geometry a SceneUpdate on `/<output>_geometry`; `OccupancyGrid` becomes a Grid with
-        `probability` and `observed`. Other top-down outputs are not recorded.
+        `probability` and `observed`. Other top-down outputs are not recorded. Detections become ImageAnnotations on
+        `/<camera>/annotations/<output>`, at the time of the image.
         """
         timestamp_ns = predictions.timestamp_ns
         if frame_set is not None and frame_set.world_from_ego is not None:
@@ -124,12 +126,10 @@ class Recorder:
             if self._geometry and isinstance(output, RoadLayout) and f"{name}_geometry" not in predictions.bev:
                 scene = encode_scene(timestamp_ns, EGO_FRAME, output.geometry())
                 self._add(f"/{name}_geometry", foxglove.SCENE, timestamp_ns, scene)
-        if not self._segmentation:
-            return
-        for name, outputs in predictions.camera_outputs.items():
-            for camera in self.rig.names:
-                if camera in outputs and outputs[camera].kind == "segmentation":
-                    self._write_labels(f"/camera/{camera}/{name}", timestamp_ns, outputs[camera])
+        ages_ns = dict(zip(predictions.cameras, predictions.camera_age_ns.tolist(), strict=True))
+        for name, by_camera in predictions.camera_outputs.items():
+            for camera in (camera for camera in self.rig.names if camera in by_camera):
+                self._write_camera_output(name, by_camera[camera], timestamp_ns, ages_ns[camera])
 
     def write_frames(self, frame_set: FrameSet) -> None:
         """Write the images with the ego pose of each, and about every second of the drive the calibrations.
@@ -179,6 +179,14 @@ class Recorder:
     def _image_topic(self, camera: str) -> str:
         rectified = self.rig[camera].intrinsics.model is LensModel.PINHOLE
         return f"/{camera}/{'image_rect_compressed' if rectified else 'image_compressed'}"
+
+    def _write_camera_output(self, name: str, output: CameraPrediction, timestamp_ns: int, age_ns: int) -> None:
+        if isinstance(output, Detections):
+            taken_ns = timestamp_ns - age_ns
+            data = encode_annotations(taken_ns, output)
+            self._add(f"/{output.camera}/annotations/{name}", foxglove.ANNOTATIONS, taken_ns, data)
+        elif output.kind == "segmentation" and self._segmentation:
+            self._write_labels(f"/camera/{output.camera}/{name}", timestamp_ns, output)
 
     def _write_labels(self, topic: str, timestamp_ns: int, output: CameraOutput) -> None:
         labels = output.values.argmax(axis=0).astype(np.uint8)

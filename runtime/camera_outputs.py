@@ -18,12 +18,12 @@ from .activations import activate
 from .manifest import ImageOutput
 from .session import TensorSpec
 
-_SLACK: Final = 1e-3
+SLACK: Final = 1e-3
 """How far probabilities may leave 0..1 (rounding of int8 networks) before they are taken for something else."""
 
 
 class DenseOutput:
-    """Features, segmentation or depth: one vector per output pixel.
+    """Features, segmentation, depth, or one of the two maps of detections: one vector per output pixel.
 
     Parameters
     ----------
@@ -75,9 +75,10 @@ class DenseOutput:
         """float32 [cameras * h * w, channels], overwritten by the next run; None where nobody casts this output."""
         return None if self._rows is None else self._rows[: self._cameras * self._pixels]
 
-    def bound(self, group: int) -> NDArray[Any]:
-        """Give the memory that a batch of cameras is written to, in the tensor's shape."""
-        return self._native[group * self._batch : (group + 1) * self._batch].reshape(self._bound_shape)
+    def bound(self, group: int) -> dict[str, NDArray[Any]]:
+        """Give the memory that a batch of cameras is written to, by tensor and in its shape."""
+        native = self._native[group * self._batch : (group + 1) * self._batch]
+        return {self.spec.tensor: native.reshape(self._bound_shape)}
 
     def clear(self, camera: int) -> None:
         """Set what a camera gave to zero."""
@@ -106,6 +107,11 @@ class DenseOutput:
             kernel.planes_to_rows(values, self._rows[camera * self._pixels : (camera + 1) * self._pixels])
         return reason
 
+    def planes(self, camera: int) -> NDArray[np.float32]:
+        """View what a camera gave, float32 [channels, h, w]; overwritten by the next run."""
+        values: NDArray[np.float32] = self._values[camera]
+        return (values if self._planes else values.T).reshape(self.channels, *self.shape)
+
     def values(self, camera: int) -> NDArray[Any]:
         """Copy what a camera gave, see :class:`octobev.runtime.predictions.CameraOutput`."""
         values: NDArray[Any] = self._values[camera]
@@ -121,13 +127,7 @@ class DenseOutput:
         """Why activated values cannot be what the manifest says they are."""
         if self.spec.kind == "depth":
             return not_finite(values)
-        if self.spec.kind == "segmentation":
-            low, high = float(values.min()), float(values.max())
-            if low < -_SLACK or high > 1 + _SLACK:
-                return expected("probabilities", "0..1", f"{low:.3g}..{high:.3g} (is an activation to be declared?)")
-            if low < 0 or high > 1:
-                np.clip(values, 0, 1, out=values)
-        return None
+        return not_probabilities(values) if self.spec.kind == "segmentation" else None
 
 
 class RawOutput:
@@ -155,9 +155,9 @@ class RawOutput:
             self._static = [np.zeros(shape, dtype=tensor.dtype) for _ in range(groups)]  # type: ignore[arg-type]
         self._latest: list[NDArray[Any] | None] = [None] * (groups * batch)
 
-    def bound(self, group: int) -> NDArray[Any] | None:
-        """Give the memory that a batch of cameras is written to; None where its size is not known before."""
-        return self._static[group] if self._static else None
+    def bound(self, group: int) -> dict[str, NDArray[Any]]:
+        """Give the memory that a batch of cameras is written to, by tensor; none where its size is not known before."""
+        return {self._tensor.name: self._static[group]} if self._static else {}
 
     def clear(self, camera: int) -> None:
         """Forget what a camera gave."""
@@ -190,6 +190,16 @@ def not_finite(values: NDArray[Any]) -> str | None:
     return f"network gave NaN or Inf in {count} of {values.size} numbers"
 
 
+def not_probabilities(values: NDArray[np.float32]) -> str | None:
+    """Why finite numbers cannot be probabilities, or None; what leaves 0..1 by rounding only is put right in place."""
+    low, high = float(values.min()), float(values.max())
+    if low < -SLACK or high > 1 + SLACK:
+        return expected("probabilities", "0..1", f"{low:.3g}..{high:.3g} (is an activation to be declared?)")
+    if low < 0 or high > 1:
+        np.clip(values, 0, 1, out=values)
+    return None
+
+
 def _dense_shape(
     where: str, spec: ImageOutput, tensor: TensorSpec, shape: tuple[int, int], batch: int
 ) -> tuple[tuple[int, ...], int]:
@@ -206,7 +216,7 @@ def _dense_shape(
 
 def _channels(spec: ImageOutput, tensor: TensorSpec) -> int:
     """Tell the length of the vector at a pixel: declared, or for features as the ONNX file says, 0 if it does not."""
-    if spec.kind == "segmentation":
+    if spec.kind in ("segmentation", "detections"):
         return len(spec.classes)
     if spec.kind == "depth":
         return 1

@@ -19,7 +19,7 @@ from .castouts import CastOuts
 from .frames import Frame, FrameSet
 from .hydranet import CameraResults, HydraNet
 from .memory import Memory
-from .predictions import CameraOutput, Predictions, Provenance
+from .predictions import CameraPrediction, Predictions, Provenance
 from .stages import StageTimes
 from .topdowns import TopDowns
 
@@ -150,7 +150,7 @@ class Runtime:
         ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in self.rig.names]
         return np.array(ages, dtype=np.int64)
 
-    def _camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraOutput]]:
+    def _camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
         wanted = set(self.plan.outputs)
         return {
             name: outputs

@@ -16,9 +16,10 @@ from ..fusion.rig import Rig
 from ..fusion.view import FeatureCamera
 from .bundle import Bundle
 from .camera_outputs import DenseOutput, RawOutput
+from .detection_output import DetectionOutput
 from .frames import Frame
 from .manifest import CameraNetwork, ImageInput, ImageOutput
-from .predictions import CameraOutput
+from .predictions import CameraOutput, CameraPrediction
 from .preprocess import InputPlan
 from .session import Binding, Network, TensorSpec
 from .stages import StageTimes
@@ -111,7 +112,7 @@ class HydraNet:
         groups = -(-len(rig) // batch)
         self._plans = [InputPlan(camera.intrinsics, spec.input) for camera in rig]
         self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
-        self._outputs: dict[str, DenseOutput | RawOutput] = {}
+        self._outputs: dict[str, DenseOutput | DetectionOutput | RawOutput] = {}
         for key in outputs:
             self._outputs[key] = self._make_output(key, len(rig), cast_down, first)
         self._feature_cameras = tuple(
@@ -135,7 +136,7 @@ class HydraNet:
         network = Network(
             bundle.model_bytes(name),
             name=name,
-            outputs=list(dict.fromkeys(_known(spec, output).tensor for output in outputs)),
+            outputs=list(dict.fromkeys(tensor for key in outputs for tensor in _known(spec, key).tensors.values())),
             providers=bundle.manifest.runtime.providers,
             graph_optimization=bundle.manifest.runtime.graph_optimization,
         )
@@ -204,7 +205,7 @@ class HydraNet:
         dense = self._dense(output)
         return FeatureMaps(self._feature_cameras, dense.shape, float(dense.spec.stride or 1), dense.channels)
 
-    def outputs(self, results: CameraResults, wanted: Collection[str]) -> dict[str, dict[str, CameraOutput]]:
+    def outputs(self, results: CameraResults, wanted: Collection[str]) -> dict[str, dict[str, CameraPrediction]]:
         """Collect the wanted outputs of the latest run, each in memory of its own that later runs do not touch.
 
         Returns
@@ -262,42 +263,46 @@ class HydraNet:
             {key: reason for outcome in outcomes for key, reason in outcome.invalid.items()},
         )
 
-    def _camera_output(self, name: str, camera: int) -> CameraOutput:
-        spec = self.spec.outputs[name]
+    def _camera_output(self, name: str, camera: int) -> CameraPrediction:
+        output, spec = self._outputs[name], self.spec.outputs[name]
+        if isinstance(output, DetectionOutput):
+            return output.detections(camera)
         stride = spec.stride or 1
         offset = 0.5 / stride - 0.5
         output_from_network = np.array([[1 / stride, 0, offset], [0, 1 / stride, offset], [0, 0, 1]])
         return CameraOutput(
             camera=self.cameras[camera],
             kind=spec.kind,
-            values=self._outputs[name].values(camera),
+            values=output.values(camera),
             classes=spec.classes,
             pixels_from_image=output_from_network @ self._plans[camera].network_from_image,
         )
 
     def _make_output(
         self, key: str, cameras: int, cast_down: Collection[str], batch_name: int | str | None
-    ) -> DenseOutput | RawOutput:
+    ) -> DenseOutput | DetectionOutput | RawOutput:
         where = f"networks.{self.name}.outputs.{key}"
-        spec = _known(self.spec, key)
-        if spec.tensor not in self._network.output_specs:
-            known = ", ".join(self._network.output_specs)
-            raise BundleError(expected(f"{where}.tensor", f"an output of the ONNX file ({known})", spec.tensor))
-        tensor = self._network.output_specs[spec.tensor]
+        spec, tensors = _known(self.spec, key), self._network.output_specs
+        for path, name in spec.tensors.items():
+            if name not in tensors:
+                wanted = f"an output of the ONNX file ({', '.join(tensors)})"
+                raise BundleError(expected(f"{where}.{path}", wanted, name))
+        tensor = tensors[spec.tensor]
         if spec.kind == "raw":
             return RawOutput(where, tensor, cameras=cameras, batch=self._batch, batch_name=batch_name)
         stride = spec.stride or 1
         shape = (self.spec.input.height // stride, self.spec.input.width // stride)
+        if spec.kind == "detections":
+            plans = dict(zip(self.cameras, self._plans, strict=True))
+            return DetectionOutput(where, spec, tensors, shape=shape, plans=plans, batch=self._batch)
         return DenseOutput(
             where, spec, tensor, shape=shape, cameras=cameras, batch=self._batch, cast_down=key in cast_down
         )
 
     def _bind(self, group: int) -> Binding:
         images = self._images[group * self._batch : (group + 1) * self._batch]
-        outputs = {self.spec.outputs[key].tensor: output.bound(group) for key, output in self._outputs.items()}
-        return self._network.bind(
-            {self.spec.input.tensor: images}, {key: array for key, array in outputs.items() if array is not None}
-        )
+        bound = {name: array for output in self._outputs.values() for name, array in output.bound(group).items()}
+        return self._network.bind({self.spec.input.tensor: images}, bound)
 
     def _dense(self, output: str) -> DenseOutput:
         found = self._outputs.get(output)

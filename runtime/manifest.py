@@ -34,6 +34,9 @@ _LARGEST_SIDE: Final = 16384
 _LARGEST_STRIDE: Final = 1024
 _MOST_PIXELS: Final = 1 << 25
 _MOST_CELLS: Final = 1 << 24
+_MOST_DETECTIONS: Final = 4096
+_SCORE_THRESHOLD: Final = 0.4
+_MAX_DETECTIONS: Final = 64
 
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,21 +98,28 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
 class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
     """One output of a per-camera network: `[networks.<id>.outputs.<name>]`.
 
-    kind : `features` (lifted by a top-down network), `segmentation`, `depth` (metres along the optical axis) or `raw`
-        (handed on as it is)
+    kind : `features` (lifted by a top-down network), `segmentation`, `depth` (metres along the optical axis),
+        `detections` (2-D objects) or `raw` (handed on as it is)
     layout : `nchw` ([batch, channels, h, w]; depth also [batch, h, w]), `nhwc`, or `rows` ([batch * h * w, channels])
     stride : network input pixels per output pixel; needed by every kind but raw
-    classes : names of the channels of a segmentation, one to one
+    classes : names of the channels of a segmentation, or of a detection's heat map, one to one
     activation : what is still to be applied to the network's numbers: `none`, `sigmoid`, `softmax` (segmentation),
         `exp` (depth)
+    boxes : detections: `tensor` is the heat map of object centres, and this one, of the same layout and stride, has
+        four channels: distances from the pixel's centre to the left, top, right and bottom side of the box, network
+        pixels
+    score_threshold, max_detections : detections: only scores above it, and only so many of the best in an image
     """
 
     tensor: str
-    kind: Literal["features", "segmentation", "depth", "raw"]
+    kind: Literal["features", "segmentation", "depth", "detections", "raw"]
     layout: Literal["nchw", "nhwc", "rows"] = "nchw"
     stride: int | None = None
     classes: tuple[str, ...] = ()
     activation: Literal["none", "sigmoid", "softmax", "exp"] = "none"
+    boxes: str | None = None
+    score_threshold: float = _SCORE_THRESHOLD
+    max_detections: int = _MAX_DETECTIONS
 
     def __post_init__(self) -> None:
         if self.kind == "raw":
@@ -119,9 +129,27 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
             raise BundleError(expected("stride", f"given for kind {self.kind}", "nothing"))
         else:
             _check_positive("stride", self.stride, _LARGEST_STRIDE)
-        _check_classes(self.classes, needed=self.kind == "segmentation", kind=self.kind)
+        _check_classes(self.classes, needed=self.kind in ("segmentation", "detections"), kind=self.kind)
         allowed = {"segmentation": ("none", "sigmoid", "softmax"), "depth": ("none", "exp")}
-        _check_activation(self.activation, allowed, self.kind)
+        _check_activation(self.activation, allowed | {"detections": ("none", "sigmoid")}, self.kind)
+        self._check_detections()
+
+    def _check_detections(self) -> None:
+        if (self.kind == "detections") != (self.boxes is not None):
+            wanted, actual = ("given", "nothing") if self.boxes is None else ("left out", self.boxes)
+            raise BundleError(expected("boxes", f"{wanted} for kind {self.kind}", actual))
+        limits = (self.score_threshold, self.max_detections)
+        if self.kind != "detections" and limits != (_SCORE_THRESHOLD, _MAX_DETECTIONS):
+            wanted = f"left out for kind {self.kind}"
+            raise BundleError(expected("score_threshold and max_detections", wanted, "given"))
+        if not 0 <= self.score_threshold < 1:
+            raise BundleError(expected("score_threshold", "at least 0 and below 1", self.score_threshold))
+        _check_positive("max_detections", self.max_detections, _MOST_DETECTIONS)
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """The graph outputs that it takes, by their keys in the manifest."""
+        return {"tensor": self.tensor} | ({} if self.boxes is None else {"boxes": self.boxes})
 
 
 class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
@@ -140,7 +168,7 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
         _check_file(self.file, self.sha256)
         _check_cameras(self.cameras)
         _check_not_empty("outputs", self.outputs)
-        _check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
+        _check_unique("outputs' tensors", [name for out in self.outputs.values() for name in out.tensors.values()])
         for name, output in self.outputs.items():
             _check_name(f"outputs.{name}", name)
             stride = output.stride or 1

@@ -19,13 +19,14 @@ from ..fusion.direction import CorridorDirection as CorridorDirection
 from ..fusion.layout import RoadLayout as RoadLayout
 from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
 from ..fusion.raster import BevTensor as BevTensor
+from .detections import Detections as Detections
 
 BevOutput = RoadLayout | OccupancyGrid | CorridorDirection | BevTensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraOutput:
-    """One output of a per-camera network for one camera.
+    """One output of a per-camera network for one camera: a map, or anything raw.
 
     kind : features, segmentation, depth or raw
     values : segmentation: float32 [classes, h, w], probabilities 0..1; depth: float32 [h, w], metres along the optical
@@ -44,6 +45,10 @@ class CameraOutput:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The array by name."""
         return {"values": self.values}
+
+
+CameraPrediction = CameraOutput | Detections
+"""What a per-camera network gives for one camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Predictions:
     camera_age_ns: NDArray[np.int64]
     absences: Mapping[str, str]
     bev: Mapping[str, BevOutput]
-    camera_outputs: Mapping[str, Mapping[str, CameraOutput]]
+    camera_outputs: Mapping[str, Mapping[str, CameraPrediction]]
     invalid: Mapping[str, str]
     state: StateStatus
     provenance: Provenance
@@ -126,7 +131,7 @@ class Predictions:
         output = self.bev.get("occupancy")
         return output if isinstance(output, OccupancyGrid) else None
 
-    def outputs(self) -> Iterator[tuple[str, BevOutput | CameraOutput]]:
+    def outputs(self) -> Iterator[tuple[str, BevOutput | CameraPrediction]]:
         """Every output with its topic: the BEV outputs, then `camera/<camera>/<output>` in rig order."""
         yield from self.bev.items()
         for name, by_camera in self.camera_outputs.items():

@@ -11,21 +11,35 @@ give. A network that was trained with one exact sampling of full images says `de
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._ext import preprocess as kernel
 from ..errors import InvalidArgument, expected
-from ..fusion.lens import Intrinsics
+from ..fusion.lens import Intrinsics, LensModel
 from .frames import Frame, PixelFormat
 from .images import pixels_of, reduction_for
 from .manifest import ImageInput
 from .stages import StageTimes
 
 _OUTSIDE = np.float32(-1e6)
+_BEYOND_PX: Final = 1 << 20
+"""How far beside the image a point may come to lie and still be told from its other side."""
+
+
+def _outline(per_side: int) -> NDArray[np.float64]:
+    """Points on the outline of the unit square, float64 [4 * per_side, 2], corners among them."""
+    step = np.arange(per_side) / per_side
+    zero, one = np.zeros(per_side), np.ones(per_side)
+    sides = ((step, zero), (one, step), (1 - step, one), (zero, 1 - step))
+    return np.concatenate([np.stack(side, axis=-1) for side in sides])
+
+
+_OUTLINE: Final = _outline(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +168,46 @@ class InputPlan:
         swap_rb = image.ndim == 3 and is_rgb != (self.spec.colour == "rgb")
         with stages.measure("preprocess"):
             self._resample(image, out, reduction, swap_rb, num_threads)
+
+    def image_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry boxes from the network's image back to the camera's full image, as it was taken.
+
+        Parameters
+        ----------
+        boxes : float64 [n, 4], x_min, y_min, x_max, y_max, pixel coordinates of the network's image
+
+        Returns
+        -------
+        float64 [n, 4], the same in the full image, clipped to it (-0.5 .. width - 0.5); where the network's image is
+        undistorted, around the outline as the lens bends it. A box that lies beside the image has no area.
+        """
+        if self._undistort:
+            corners = self._bent(boxes)
+        else:
+            m = self.network_from_image
+            corners = (boxes.reshape(-1, 2, 2) - m[:2, 2]) / m.diagonal()[:2]
+        return np.clip(corners, -0.5, np.array(self._size) - 0.5).reshape(-1, 4)
+
+    def _bent(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Corners, float64 [n, 2, 2], of the boxes around the outlines of undistorted boxes in the distorted image."""
+        size = np.array([self.spec.width, self.spec.height])
+        low, high = np.split(np.clip(boxes.reshape(-1, 2, 2), -size, 2 * size), 2, axis=1)
+        pinhole = self.intrinsics
+        outline = low + _OUTLINE * (high - low)
+        tangents = (outline - (pinhole.cx, pinhole.cy)) / (pinhole.fx, pinhole.fy)
+        lens, limit = self._image, self._image.limit
+        if lens.model is LensModel.KANNALA_BRANDT:
+            limit = math.tan(min(limit, math.pi / 2))
+        reach = np.maximum(np.hypot(tangents[..., 0], tangents[..., 1]), 1e-12)
+        tangents *= np.minimum(1, limit * (1 - 1e-9) / reach)[..., np.newaxis]
+        rays = np.concatenate((tangents, np.ones((*reach.shape, 1))), axis=-1)
+        margin = _BEYOND_PX
+        wide = lens.cropped(-margin, -margin, lens.width + 2 * margin, lens.height + 2 * margin)
+        pixels, valid = wide.project(rays)
+        pixels -= margin
+        seen = valid[..., np.newaxis]
+        corners = (np.where(seen, pixels, np.inf).min(axis=1), np.where(seen, pixels, -np.inf).max(axis=1))
+        return np.stack(corners, axis=1)
 
     def _resample(
         self, image: NDArray[np.uint8], out: NDArray[Any], reduction: int, swap_rb: bool, num_threads: int

@@ -108,6 +108,43 @@ occupied_by = ["obstacle"]
 """
 
 
+DETECTION_MANIFEST = """\
+schema = 1
+name = "tiny objects"
+version = "1.0"
+grid = { x_min_m = 0.0, x_max_m = 8.0, y_min_m = -3.0, y_max_m = 3.0, resolution_m = 1.0 }
+
+[networks.hydranet]
+kind = "camera"
+file = "objects.onnx"
+sha256 = "{sha256 of objects.onnx}"
+cameras = ["*"]
+
+[networks.hydranet.input]
+tensor = "image"
+width = 32
+height = 16
+dtype = "float32"
+layout = "nchw"
+colour = "rgb"
+scale = 0.00392156862745098
+
+[networks.hydranet.outputs.objects]
+tensor = "heat"
+kind = "detections"
+boxes = "boxes"
+layout = "nchw"
+stride = 4
+classes = ["vehicle", "pedestrian"]
+
+[networks.hydranet.outputs.colours]
+tensor = "colours"
+kind = "segmentation"
+stride = 4
+classes = ["red", "green", "blue"]
+"""
+
+
 def _model(nodes: list[onnx.NodeProto], inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> bytes:
     graph = helper.make_graph(
         nodes, "tiny", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in constants.items()]
@@ -165,6 +202,39 @@ def _hydra_model(batch: int | str = 1, *, with_nan: bool = False, channels_last:
     return _model(nodes, [image], outputs, constants)
 
 
+def _detection_model(batch: int = 1, *, layout: str = "nchw", sides: tuple[float, ...] = (4, 2, 6, 8)) -> bytes:
+    """Objects where a block of 4 x 4 pixels has a colour: red is a vehicle, green a pedestrian.
+
+    colours [B, 3, 4, 8]: the mean of the pixels; heat (two channels): red, green; boxes (four channels): `sides`
+    everywhere. Heat and boxes in the given layout.
+    """
+    h, w = HEIGHT // STRIDE, WIDTH // STRIDE
+    constants = {
+        "w_heat": np.eye(3, dtype=np.float32)[:2, :, np.newaxis, np.newaxis],
+        "w_boxes": np.zeros((4, 3, 1, 1), dtype=np.float32),
+        "b_boxes": np.array(sides, dtype=np.float32),
+    }
+    suffix = "" if layout == "nchw" else "_planes"
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["colours"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["colours", "w_heat"], [f"heat{suffix}"]),
+        helper.make_node("Conv", ["colours", "w_boxes", "b_boxes"], [f"boxes{suffix}"]),
+    ]
+    shapes = {"colours": [batch, 3, h, w]}
+    for name, channels in (("heat", 2), ("boxes", 4)):
+        shapes[name] = [batch, channels, h, w]
+        if layout != "nchw":
+            shapes[name] = [batch, h, w, channels] if layout == "nhwc" else [batch * h * w, channels]
+            constants[f"shape_{name}"] = np.array(shapes[name])
+            nodes += [
+                helper.make_node("Transpose", [f"{name}_planes"], [f"{name}_last"], perm=[0, 2, 3, 1]),
+                helper.make_node("Reshape", [f"{name}_last", f"shape_{name}"], [name]),
+            ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, HEIGHT, WIDTH])
+    return _model(nodes, [image], outputs, constants)
+
+
 def _topdown_model() -> bytes:
     """Recurrent: state_out = state + mean of the lifted planes; layout = (state_out, -state_out)."""
     nodes = [
@@ -194,6 +264,18 @@ def hydra_model() -> Callable[..., bytes]:
 
 
 @pytest.fixture
+def detection_model() -> Callable[..., bytes]:
+    """Make the tiny network that finds objects."""
+    return _detection_model
+
+
+@pytest.fixture
+def detection_manifest() -> str:
+    """Give the manifest of a bundle of that network, `objects.onnx`."""
+    return DETECTION_MANIFEST
+
+
+@pytest.fixture
 def topdown_model() -> Callable[[], bytes]:
     """Make the tiny top-down network."""
     return _topdown_model
@@ -210,7 +292,8 @@ def write_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Write a bundle directory: a manifest (the tiny one) and models by file name (the tiny ones)."""
 
     def write(manifest: str = MANIFEST, models: dict[str, bytes] | None = None, name: str = "bundle") -> Path:
-        files = {"hydra.onnx": _hydra_model(), "topdown.onnx": _topdown_model()} | (models or {})
+        files = {"hydra.onnx": _hydra_model(), "topdown.onnx": _topdown_model(), "objects.onnx": _detection_model()}
+        files |= models or {}
         directory = tmp_path / name
         directory.mkdir()
         for file, content in files.items():

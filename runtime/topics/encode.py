@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
-from ..predictions import BevOutput, CameraOutput, CorridorDirection, OccupancyGrid, Predictions, RoadLayout
+from ..predictions import (
+    BevOutput,
+    CameraOutput,
+    CameraPrediction,
+    CorridorDirection,
+    Detections,
+    OccupancyGrid,
+    Predictions,
+    RoadLayout,
+)
 from . import geometry
 from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
 from .names import RIG, camera_topic
@@ -49,7 +58,7 @@ class GeometryOf:
     layout: RoadLayout
 
 
-Publishable = BevOutput | CameraOutput | GeometryOf
+Publishable = BevOutput | CameraPrediction | GeometryOf
 """What a topic carries when it is valid."""
 
 
@@ -85,7 +94,7 @@ def kind_of(output: Publishable) -> str:
         return "occupancy"
     if isinstance(output, CorridorDirection):
         return "direction"
-    return output.kind if isinstance(output, CameraOutput) else "bev_raw"
+    return output.kind if isinstance(output, CameraPrediction) else "bev_raw"
 
 
 def encode_output(
@@ -158,6 +167,8 @@ def _content(output: Publishable) -> Content:
             return Content(kind, reason=fault)
         return Content(kind, {"grid": _grid(output.layout.grid)}, geometry.to_arrays(output.layout.geometry()))
     arrays = dict(output.arrays())
+    if isinstance(output, Detections):
+        return Content(kind, {"classes": output.classes, "camera": output.camera}, arrays)
     if isinstance(output, CameraOutput):
         fields: dict[str, Any] = {
             "classes": output.classes,

@@ -16,12 +16,12 @@ from ...fusion.grid import BevGrid
 from ...fusion.lens import Intrinsics, LensModel
 from ...fusion.pose import Pose
 from ...fusion.rig import Camera, Rig
-from ..predictions import BevTensor, CameraOutput, CorridorDirection, OccupancyGrid, RoadLayout
+from ..predictions import BevTensor, CameraOutput, CorridorDirection, Detections, OccupancyGrid, RoadLayout
 from . import geometry
 from .header import Header
 
 CAMERA_KINDS: Final = ("segmentation", "depth", "features", "raw")
-"""Kinds of per-camera outputs."""
+"""Kinds of per-camera outputs that are a single array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class Message:
 
     @property
     def kind(self) -> str:
-        """What the content is: road_layout, layout_geometry, occupancy, direction, bev_raw, segmentation, depth, ..."""
+        """What the content is: road_layout, layout_geometry, occupancy, direction, segmentation, detections, ..."""
         return self.header.kind
 
     @property
@@ -138,6 +138,23 @@ class Message:
             np.array(matrix, dtype=np.float64).reshape(3, 3),
         )
 
+    def detections(self) -> Detections:
+        """The objects found in a camera's image, exactly as published."""
+        self._require(Detections.kind)
+        if self.header.camera is None:
+            raise WireError(expected("header of detections", "one with camera", "none"))
+        missing = [name for name in ("boxes", "scores", "class_ids") if name not in self.arrays]
+        if missing:
+            wanted = f"with {', '.join(missing)}"
+            raise WireError(expected("arrays of detections", wanted, ", ".join(self.arrays) or "none"))
+        return Detections(
+            self.header.camera,
+            self.header.classes,
+            self.arrays["boxes"],
+            self.arrays["scores"],
+            self.arrays["class_ids"],
+        )
+
     def rig(self) -> Rig:
         """The calibration."""
         self._require("rig")
@@ -191,6 +208,8 @@ def check_content(message: Message) -> None:
         values = _check_array(message, "values", {"segmentation": "uint8", "depth": "float32"}.get(message.kind))
         if (axes is not None and values.ndim != axes) or (message.kind == "segmentation" and len(values) != classes):
             raise WireError(expected("shape of values", f"that of a {message.kind}", values.shape))
+    elif message.kind == Detections.kind:
+        message.detections()
     elif message.kind == "rig":
         message.rig()
 

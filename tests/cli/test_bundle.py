@@ -37,6 +37,21 @@ def test_info_as_json_is_one_object(write_bundle):
     assert len(report["sha256"]) == 64
 
 
+def test_detections_are_named_and_verified(write_bundle, detection_manifest):
+    path = str(write_bundle(detection_manifest))
+    shown = RUN.invoke(app, ["info", path]).stdout
+    assert "objects              detections    of hydranet: vehicle, pedestrian" in shown
+    verified = RUN.invoke(app, ["verify", path])
+    assert verified.exit_code == 0, verified.output
+    assert "camera/camera/objects detections    boxes float32 [" in verified.stdout
+    report = json.loads(RUN.invoke(app, ["verify", "--json", path]).stdout)
+    (objects,) = [output for output in report["outputs"] if output["kind"] == "detections"]
+    assert {name: dtype for name, (dtype, _) in objects["arrays"].items()} == {
+        "boxes": "float32", "scores": "float32", "class_ids": "uint16",
+    }  # fmt: skip
+    assert objects["arrays"]["boxes"][1][1] == 4
+
+
 def test_verify_runs_every_output_once(write_bundle):
     result = RUN.invoke(app, ["verify", str(write_bundle())])
     assert result.exit_code == 0, result.stdout

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 from octobev.cli import build
 from octobev.replay.open import open_drive
 from octobev.runtime.topics.subscriber import Subscriber
@@ -57,6 +58,28 @@ def test_readable_summary(drive):
     assert result.exit_code == 0
     for words in ("4 sets", "32 frames of 8 cameras", "road_layout", "network", "digest"):
         assert words in " ".join(result.stdout.split())
+
+
+def test_detections_are_counted_recorded_and_drawn(drive, write_bundle, detection_manifest, tmp_path):
+    bundle = write_bundle(
+        detection_manifest.replace("stride = 4\nclasses", "stride = 4\nscore_threshold = 0.6\nclasses", 1)
+    )
+    recording, pictures = tmp_path / "out.mcap", tmp_path / "pictures"
+    arguments = (drive, "--bundle", bundle, "--outputs", "objects")
+    report = summary(*arguments, "--threads", 2, "--record", recording, "--pictures", pictures)
+    assert report["outputs"] == ["objects"]
+    assert report["invalid"] == {}
+    counts = report["detections"]["objects"]
+    assert list(counts) == ["vehicle", "pedestrian"]
+    assert sum(counts.values()) > SETS
+    assert report["digest"] == summary(*arguments, "--threads", 1)["digest"]
+    with open(recording, "rb") as file:
+        found = make_reader(file).get_summary()
+    topics = {channel.topic: found.schemas[channel.schema_id].name for channel in found.channels.values()}
+    assert topics["/front_main/annotations/objects"] == "foxglove.ImageAnnotations"
+    assert found.statistics.message_count >= SETS * 8
+    assert len(list(pictures.glob("*.png"))) == SETS
+    assert "objects: " in run(*arguments).stdout
 
 
 def test_recording_can_be_opened_and_is_the_same_twice(drive, tmp_path):

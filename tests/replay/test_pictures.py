@@ -24,14 +24,15 @@ from octobev.replay.bev_picture import (
     draw_truth,
     legend_of,
 )
-from octobev.replay.drawing import CLASS_COLOURS, HATCH, UNOBSERVED, WARNING, BevView, Tile
+from octobev.replay.drawing import CLASS_COLOURS, HATCH, UNOBSERVED, WARNING, BevView, Tile, class_colour
 from octobev.replay.drive import GroundTruth
 from octobev.replay.gif import GrowingGif
-from octobev.replay.pictures import PictureWriter, draw_camera, draw_step, overlay
+from octobev.replay.pictures import PictureWriter, draw_camera, draw_detections, draw_step, overlay
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 from octobev.runtime.predictions import (
     BevTensor,
     CameraOutput,
+    Detections,
     OccupancyGrid,
     Predictions,
     Provenance,
@@ -190,6 +191,64 @@ def test_outputs_of_other_names_are_found() -> None:
 def test_legend_leaves_out_what_says_nothing() -> None:
     names = [name for name, _ in legend_of(["background", "lane_divider", "drivable", "tram"])]
     assert names == ["tram", "drivable", "lane divider"]
+
+
+def detections(*boxes: tuple[float, ...], classes: tuple[str, ...] = ("vehicle", "pedestrian")) -> Detections:
+    """Boxes with scores 0.9, 0.8, ...; of the classes in turn."""
+    count = len(boxes)
+    scores = (0.9 - 0.1 * np.arange(count)).astype(np.float32)
+    return Detections(
+        "front", classes, np.array(boxes, np.float32).reshape(-1, 4), scores, np.arange(count, dtype=np.uint16) % 2
+    )
+
+
+def test_boxes_are_drawn_where_they_are_in_the_colours_of_their_classes() -> None:
+    """The picture has three times the pixels of the image: edges of pixel areas lie on edges of pixel areas."""
+    picture = np.full((270, 480, 3), 60, np.uint8)
+    scaling = np.array([[1 / 3, 0, 1 / 6 - 0.5], [0, 1 / 3, 1 / 6 - 0.5], [0, 0, 1]])
+    draw_detections(picture, detections((20, 30, 60, 70), (99.5, 9.5, 103.5, 19.5)), scaling)
+    for name, (left, top, right, bottom) in {"vehicle": (61, 91, 181, 211), "pedestrian": (300, 30, 312, 60)}.items():
+        colour = class_colour(name)
+        assert (picture[top + 3 : bottom - 3, [left, right]] == colour).all()
+        assert (picture[bottom, left : right + 1] == colour).all()
+        inside = picture[top + 3 : bottom - 3, left + 3 : right - 3]
+        assert (inside == 60).all()
+    assert (picture[:5] == 60).all()
+    assert (picture[220:] == 60).all()
+
+
+def test_the_best_box_is_drawn_on_top() -> None:
+    picture = np.full((90, 160, 3), 60, np.uint8)
+    draw_detections(picture, detections((20, 30, 32, 70), (20, 30, 32, 70)), np.eye(3))
+    assert (picture[65, 20] == class_colour("vehicle")).all()
+
+
+def test_of_texts_in_one_place_only_the_best_is_written() -> None:
+    one, two = np.full((90, 160, 3), 60, np.uint8), np.full((90, 160, 3), 60, np.uint8)
+    draw_detections(one, detections((20, 30, 60, 70)), np.eye(3))
+    draw_detections(two, detections((20, 30, 60, 70), (20, 30, 60, 70)), np.eye(3))
+    np.testing.assert_array_equal(one, two)
+    assert (one[20:28, 20:60] != 60).any()
+
+
+def test_boxes_that_leave_the_picture_and_no_boxes() -> None:
+    picture = np.full((90, 160, 3), 60, np.uint8)
+    draw_detections(picture, detections(), np.eye(3))
+    assert (picture == 60).all()
+    draw_detections(picture, detections((-0.5, -0.5, 159.5, 89.5)), np.eye(3))
+    assert (picture[89] == class_colour("vehicle")).all()
+    assert (picture[30:80, [0, 159]] == class_colour("vehicle")).all()
+
+
+def test_detections_are_drawn_into_the_camera_and_named_in_the_legend() -> None:
+    step = predictions(camera_outputs={"objects": {"front": detections((40, 20, 120, 70))}})
+    picture = draw_camera(Tile(RIG["front"], 0, 0, 320, 180), frame_set(), step)
+    assert (picture[100, [80, 240]] == class_colour("vehicle")).all()
+    plain = draw_step(RIG, frame_set(), predictions())
+    whole = draw_step(RIG, frame_set(), step)
+    legend = slice(-116, None)
+    assert not (plain[legend] == class_colour("pedestrian")).all(axis=-1).any()
+    assert (whole[legend] == class_colour("pedestrian")).all(axis=-1).any()
 
 
 def segmentation(cells: np.ndarray, pixels_from_image: np.ndarray) -> CameraOutput:

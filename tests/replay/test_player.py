@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -12,7 +13,7 @@ from octobev.fusion.rig import Camera, Rig
 from octobev.replay.drive import Drive, DriveStep, Losses
 from octobev.replay.player import play, summary_json
 from octobev.runtime.frames import Frame, FrameSet
-from octobev.runtime.predictions import Predictions, Provenance, StateStatus
+from octobev.runtime.predictions import Detections, Predictions, Provenance, StateStatus
 
 GRID = BevGrid(0.0, 2.0, 0.0, 1.0, 1.0)
 LENS = Intrinsics(4, 3, 4, 4, 1.5, 1.0)
@@ -72,6 +73,20 @@ def test_summary_counts_what_happened():
     assert summary.stages_ms["network"] == {"p50": 1.0, "p99": pytest.approx(1.98)}
     assert "read" in summary.stages_ms
     assert summary.lost
+
+
+def test_detections_are_counted_by_class():
+    class Crowd(Brightness):
+        def step(self, frame_set):
+            """One person more in each set, and never a car."""
+            count = frame_set.timestamp_ns // PERIOD_NS
+            boxes, ones = np.ones((count, 4), np.float32), np.ones(count, np.float32)
+            found = Detections("front", ("car", "person"), boxes, ones, ones.astype(np.uint16))
+            return dataclasses.replace(super().step(frame_set), camera_outputs={"objects": {"front": found}})
+
+    summary = play(Recorded(), Crowd())
+    assert summary.outputs == ("occupancy", "objects")
+    assert summary_json(summary)["detections"] == {"objects": {"car": 0, "person": 3}}
 
 
 def test_withheld_outputs_are_counted():

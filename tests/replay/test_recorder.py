@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import io
 from types import MappingProxyType
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from foxglove_schemas_protobuf.Grid_pb2 import Grid
+from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 from foxglove_schemas_protobuf.SceneUpdate_pb2 import SceneUpdate
 from mcap.reader import NonSeekingReader, make_reader
@@ -15,13 +17,22 @@ from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
+from octobev.replay.drawing import class_colour
 from octobev.replay.drive import Drive, DriveStep, GroundTruth, Losses
 from octobev.replay.mcap import McapDrive
 from octobev.replay.open import open_drive
 from octobev.replay.recorder import Recorder, record_drive
 from octobev.replay.sets import window
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
-from octobev.runtime.predictions import CameraOutput, OccupancyGrid, Predictions, Provenance, RoadLayout, StateStatus
+from octobev.runtime.predictions import (
+    CameraOutput,
+    Detections,
+    OccupancyGrid,
+    Predictions,
+    Provenance,
+    RoadLayout,
+    StateStatus,
+)
 
 MS = 1_000_000
 START_NS = 1_600_000_000_123_456_789
@@ -213,6 +224,35 @@ def test_segmentation_is_written_on_request_as_the_most_probable_class(path):
     assert (schema, labels.encoding) == (RawImage.DESCRIPTOR.full_name, "mono8")
     values = made.camera_outputs["segmentation"]["rear"].values
     np.testing.assert_array_equal(np.frombuffer(labels.data, np.uint8).reshape(4, 5), values.argmax(axis=0))
+
+
+def test_detections_become_annotations_at_the_time_of_the_image(path):
+    """The schema counts pixels from the corner of the first pixel, detections from its centre."""
+    boxes, scores = np.array([[9.5, 19.5, 99.5, 59.5]], np.float32), np.array([0.875], np.float32)
+    found = Detections("rear", ("vehicle", "pedestrian"), boxes, scores, np.array([1], np.uint16))
+    nothing = Detections("never", found.classes, boxes[:0], scores[:0], found.class_ids[:0])
+    made = dataclasses.replace(
+        predictions(),
+        camera_outputs={"objects": {"rear": found, "never": nothing}},
+        camera_age_ns=np.array([0, 4 * MS, -2 * MS]),
+    )
+    with Recorder(path, RIG) as recorder:
+        recorder.write(made)
+    written = {topic: (schema, message, decoded) for topic, schema, message, decoded in messages(path)}
+    schema, message, annotations = written["/rear/annotations/objects"]
+    assert (schema, message.log_time) == (ImageAnnotations.DESCRIPTOR.full_name, START_NS - 4 * MS)
+    (outline,), (text,) = annotations.points, annotations.texts
+    assert outline.type == outline.LINE_LOOP
+    assert [(point.x, point.y) for point in outline.points] == [(10, 20), (100, 20), (100, 60), (10, 60)]
+    colour = outline.outline_color
+    assert np.rint(np.array([colour.b, colour.g, colour.r, colour.a]) * 255).astype(int).tolist() == [
+        *class_colour("pedestrian"), 255,
+    ]  # fmt: skip
+    assert (text.text, text.position.x, text.position.y) == ("pedestrian 0.88", 10, 20)
+    for stamp in (outline.timestamp, text.timestamp):
+        assert stamp.ToNanoseconds() == START_NS - 4 * MS
+    _, message, annotations = written["/never/annotations/objects"]
+    assert (message.log_time, len(annotations.points), len(annotations.texts)) == (START_NS + 2 * MS, 0, 0)
 
 
 def test_frames_that_are_not_encoded_are_written_without_loss(path):

@@ -125,6 +125,42 @@ def test_bad_manifest_is_refused_with_its_path(manifest_text, old, new, match):
         decode_manifest(text.replace(old, new, 1).encode())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('boxes = "boxes"\n', "", r"networks\.hydranet\.outputs\.objects: boxes must be given for kind detections"),
+        ('boxes = "boxes"', 'boxes = "heat"', r"outputs' tensors must be unique, got heat more than once"),
+        ('boxes = "boxes"', 'boxes = "colours"', r"outputs' tensors must be unique, got colours more than once"),
+        ('boxes = "boxes"', "boxes = 4", r"outputs\.objects\.boxes must be a string, got 4"),
+        ('"vehicle", "pedestrian"', "", r"classes must be one name per channel for kind detections, got \[\]"),
+        ('"pedestrian"]', '"vehicle"]', r"classes must be unique, got vehicle more than once"),
+        ('layout = "nchw"\nstride = 4', "", r"objects: stride must be given for kind detections, got nothing"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nactivation = "softmax"', r"activation must be none or sigmoid for"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nscore_threshold = 1.0', r"score_threshold must be at least 0 and"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nscore_threshold = -0.1', r"score_threshold must be at least 0 and below"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nmax_detections = 0', r"max_detections must be 1\.\.4096, got 0"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nmax_detection = 9', r"objects: max_detection \(did you mean max_det"),
+        ('tensor = "colours"', 'tensor = "colours"\nboxes = "b"', r"boxes must be left out for kind segmentation"),
+        ('tensor = "colours"', 'tensor = "colours"\nmax_detections = 9', r"score_threshold and max_detections must be"),
+        ('tensor = "colours"', 'tensor = "colours"\nscore_threshold = 0.5', r"must be left out for kind segmentation"),
+    ],
+)  # fmt: skip
+def test_bad_detections_are_refused_with_their_path(detection_manifest, old, new, match):
+    assert old in detection_manifest
+    text = detection_manifest.replace("{sha256 of objects.onnx}", "0" * 64)
+    decode_manifest(text.encode())
+    with pytest.raises(BundleError, match=match):
+        decode_manifest(text.replace(old, new, 1).encode())
+
+
+def test_detections_have_defaults_and_may_come_from_letterboxes(detection_manifest):
+    text = detection_manifest.replace("{sha256 of objects.onnx}", "0" * 64)
+    manifest = decode_manifest(text.replace('colour = "rgb"', 'colour = "rgb"\nfit = "letterbox"').encode())
+    objects = manifest.camera_networks["hydranet"].outputs["objects"]
+    assert (objects.score_threshold, objects.max_detections) == (0.4, 64)
+    assert objects.tensors == {"tensor": "heat", "boxes": "boxes"}
+
+
 def test_documented_bundle_is_a_good_one():
     document = Path(__file__).parents[2].joinpath("docs", "bundles.md").read_text(encoding="utf-8")
     manifest = decode_manifest(document.partition("```toml\n")[2].partition("```")[0].encode())

@@ -12,6 +12,7 @@ from octobev.fusion.grid import BevGrid
 from octobev.runtime.predictions import (
     BevTensor,
     CameraOutput,
+    Detections,
     OccupancyGrid,
     Predictions,
     Provenance,
@@ -101,6 +102,18 @@ def test_digest_follows_the_arrays_and_not_the_clock() -> None:
     assert digest(predictions()) != digest(predictions(camera_mask=np.array([True, True])))
     assert digest(predictions()) != digest(predictions(bev={"road_layout": layout(0.501), "occupancy": occupancy()}))
     assert digest(predictions()) != digest(predictions(bev={"road_layout": layout()}))
+
+
+def test_digest_follows_detections() -> None:
+    def found(score: float, count: int = 1) -> Predictions:
+        boxes = np.ones((count, 4), np.float32)
+        scores = np.full(count, score, np.float32)
+        objects = Detections("left", ("car",), boxes, scores, np.zeros(count, np.uint16))
+        return predictions(camera_outputs={"objects": {"left": objects}})
+
+    assert [topic for topic, _ in found(0.5).outputs()][-1] == "camera/left/objects"
+    assert digest(found(0.5)) == digest(found(0.5))
+    assert len({digest(found(0.5)), digest(found(0.25)), digest(found(0.5, 0)), digest(predictions())}) == 4
 
 
 def test_digest_of_strided_and_empty_arrays() -> None:

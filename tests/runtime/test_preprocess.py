@@ -192,6 +192,44 @@ def test_undistortion_fills_what_no_pixel_falls_on():
     np.testing.assert_allclose(out[:, 12, 15], 10, atol=1e-3)
 
 
+BENT = [
+    (LensModel.BROWN_CONRADY, (-0.2, 0.05, 0.001, -0.002, 0.01)),
+    (LensModel.BROWN_CONRADY, (0.3, 0, 0, 0, 0)),
+    (LensModel.KANNALA_BRANDT, (0.05, -0.01, 0.002, 0.0)),
+]
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize(("model", "coefficients"), BENT)
+def test_boxes_of_undistorted_images_enclose_what_they_enclosed(model, coefficients, fit):
+    lens = _lens(model=model, coefficients=coefficients)
+    plan = InputPlan(lens, _spec(width=40, undistort=True, fit=fit))
+    box = np.array([10.0, 4.0, 27.0, 18.0])
+    u, v = np.linspace(*box[[0, 2]], 101), np.linspace(*box[[1, 3]], 101)
+    pixels, seen = lens.project(plan.intrinsics.unproject(np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2))[0])
+    assert seen.all()
+    wanted = [*pixels.min(axis=0), *pixels.max(axis=0)]
+    np.testing.assert_allclose(plan.image_boxes(box[np.newaxis])[0], wanted, atol=0.05)
+
+
+@pytest.mark.parametrize("undistort", [False, True])
+@pytest.mark.parametrize(("model", "coefficients"), [*BENT, (LensModel.BROWN_CONRADY, (-0.3, 0, 0, 0, 0))])
+def test_boxes_around_everything_are_the_whole_image(model, coefficients, undistort):
+    """Also where the outline lies beyond the angle at which the lens folds back (k1 = -0.3: at tan 1.05)."""
+    plan = InputPlan(_lens(model=model, coefficients=coefficients), _spec(undistort=undistort))
+    for far in (40.0, 1e6, 3e38):
+        boxes = plan.image_boxes(np.array([[-far, -far, far, far]]))
+        np.testing.assert_array_equal(boxes, [[-0.5, -0.5, 127.5, 95.5]])
+
+
+def test_boxes_beside_the_image_have_no_area():
+    for plan in (InputPlan(_lens(), _spec()), InputPlan(_lens(model=BENT[0][0], coefficients=BENT[0][1]), _spec())):
+        left, above = plan.image_boxes(np.array([[-30.0, 2, -10, 8], [2, -30, 8, -10]]))
+        assert left[0] == left[2] == -0.5
+        assert above[1] == above[3] == -0.5
+    assert plan.image_boxes(np.zeros((0, 4))).shape == (0, 4)
+
+
 def test_undistorting_a_pinhole_is_a_plain_resize():
     plain, straight = InputPlan(_lens(), _spec()), InputPlan(_lens(), _spec(undistort=True))
     np.testing.assert_array_equal(_run(plain, _even()), _run(straight, _even()))

@@ -65,6 +65,8 @@ def test_topics_of_predictions(make_predictions: Make) -> None:
         "camera/front/depth",
         "camera/front_left/depth",
         "camera/front/trunk",
+        "camera/front/objects",
+        "camera/front_left/objects",
         "camera/front_left/lines",
     }
 
@@ -123,6 +125,55 @@ def test_camera_output_round_trip(make_predictions: Make, name: str) -> None:
     assert after.values.dtype == before.values.dtype
     np.testing.assert_array_equal(after.values, before.values)
     np.testing.assert_array_equal(after.pixels_from_image, before.pixels_from_image)
+
+
+@pytest.mark.parametrize("camera", ["front", "front_left"])
+def test_detections_round_trip(make_predictions: Make, camera: str) -> None:
+    """Of the second camera nothing was found: the message is valid, its arrays are empty."""
+    predictions = make_predictions()
+    before = predictions.camera_outputs["objects"][camera]
+    message = decode(messages(predictions)[f"camera/{camera}/objects"])
+    after = message.detections()
+    assert (message.kind, message.valid, message.header.frame_id) == ("detections", True, camera)
+    assert message.header.pixels_from_image is None
+    assert (after.camera, after.classes, list(message.arrays)) == (camera, before.classes, list(before.arrays()))
+    for name, array in before.arrays().items():
+        assert after.arrays()[name].dtype == array.dtype
+        np.testing.assert_array_equal(after.arrays()[name], array)
+    with pytest.raises(InvalidArgument, match="must be segmentation or depth or features or raw, got detections"):
+        message.camera_output()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"camera": None}, "header of detections must be one with camera, got none"),
+        ({"classes": ["car"]}, "class_ids must be below 1, got 1"),
+        ({"kind": "depth"}, "header of a camera output must be"),
+    ],
+)
+def test_forged_detections(make_predictions: Make, change: dict[str, Any], match: str) -> None:
+    parts = messages(make_predictions())["camera/front/objects"]
+    with pytest.raises(WireError, match=match):
+        decode(forged(parts, lambda header: header.update(change)))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "match"),
+    [
+        ("boxes", None, "arrays of detections must be with boxes, got scores, class_ids"),
+        ("boxes", np.zeros((2, 4)), r"boxes must be float32 \[2, 4\], got float64"),
+        ("boxes", np.array([[3, 0, 2, 1], [0, 0, 1, 1]], np.float32), "boxes must be x_min <= x_max"),
+        ("boxes", np.full((2, 4), np.inf, np.float32), "boxes must be finite"),
+        ("scores", np.array([0.5, 1.5], np.float32), "scores must be 0..1"),
+        ("class_ids", np.zeros(3, np.uint16), r"class_ids must be uint16 \[2\], got uint16 \[3\]"),
+    ],
+)
+def test_detections_that_cannot_be(make_predictions: Make, name: str, array: Any, match: str) -> None:
+    message = decode(messages(make_predictions())["camera/front/objects"])
+    arrays = {key: value for key, value in {**message.arrays, name: array}.items() if value is not None}
+    with pytest.raises(WireError, match=match):
+        decode(pack(message.header, arrays))
 
 
 def test_raw_top_down_round_trip(make_predictions: Make) -> None:

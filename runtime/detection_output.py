@@ -1,0 +1,149 @@
+"""Detections from a heat map of object centres and a map of boxes, for networks of the CenterNet family.
+
+A class has an object where its heat is the largest of 3 x 3 pixels ("Objects as Points", Zhou et al. 2019, section 3);
+the box is what the other map says at that pixel: the distances from its centre to the four sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import expected
+from .camera_outputs import SLACK, DenseOutput, not_probabilities
+from .detections import Detections
+from .manifest import ImageOutput
+from .preprocess import InputPlan
+from .session import TensorSpec
+
+SIDES: Final = ("left", "top", "right", "bottom")
+"""Channels of a box tensor: distances from the pixel's centre to the sides, pixels of the network's image."""
+
+
+class Peaks(NamedTuple):
+    """Local maxima of a heat map: arrays [n], the best score first."""
+
+    class_ids: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    scores: NDArray[np.float32]
+
+
+def find_peaks(heat: NDArray[np.float32], threshold: float, most: int) -> Peaks:
+    """Find the pixels whose value is above a threshold and the largest of the 3 x 3 around them, in their own class.
+
+    Of equal neighbours the first one, row by row, is a peak. Peaks of equal score stand in the order of class, row,
+    column. With both, one heat map has one result.
+
+    Parameters
+    ----------
+    heat : float32 [classes, h, w], 0..1
+    threshold : 0 or more
+    most : how many peaks there may be, over all classes; the best are kept
+    """
+    classes, h, w = heat.shape
+    framed = np.full((classes, h + 2, w + 2), -1, dtype=np.float32)  # so that every pixel has eight neighbours
+    framed[:, 1:-1, 1:-1] = heat
+    flat, row = framed.ravel(), w + 2
+    places = np.flatnonzero(flat > threshold)
+    scores = flat[places]
+    for before in (-row - 1, -row, -row + 1, -1):  # and, mirrored, the four neighbours that come after
+        kept = (scores > flat[places + before]) & (scores >= flat[places - before])
+        places, scores = places[kept], scores[kept]
+    best = np.argsort(-scores, kind="stable")[:most]
+    class_ids, rows, columns = np.unravel_index(places[best], framed.shape)
+    return Peaks(class_ids, rows - 1, columns - 1, scores[best])
+
+
+class DetectionOutput:
+    """Detections of a per-camera network for all its cameras.
+
+    Parameters
+    ----------
+    where : path in the manifest, for messages
+    spec : the declaration, of kind detections
+    tensors : the ONNX graph outputs by name
+    shape : height and width in output pixels
+    plans : camera -> how its image became the network's
+    batch : images per run; cameras are rounded up to whole batches
+
+    Raises
+    ------
+    BundleError
+        A tensor is not what is declared.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        spec: ImageOutput,
+        tensors: Mapping[str, TensorSpec],
+        *,
+        shape: tuple[int, int],
+        plans: Mapping[str, InputPlan],
+        batch: int,
+    ) -> None:
+        self._spec = spec
+        self._plans = list(plans.items())
+        sides = msgspec.structs.replace(spec, tensor=spec.boxes or "", classes=SIDES, activation="none")
+        self._heat, self._sides = (
+            DenseOutput(
+                where, part, tensors[part.tensor], shape=shape, cameras=len(plans), batch=batch, cast_down=False
+            )
+            for part in (spec, sides)
+        )
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16)
+        self._nothing = [Detections(camera, spec.classes, *nothing) for camera in plans]
+        self._latest = list(self._nothing)
+
+    def bound(self, group: int) -> dict[str, NDArray[Any]]:
+        """Give the memory that a batch of cameras is written to, by tensor."""
+        return self._heat.bound(group) | self._sides.bound(group)
+
+    def clear(self, camera: int) -> None:
+        """Forget what a camera gave."""
+        self._latest[camera] = self._nothing[camera]
+
+    def finish(self, camera: int, results: Mapping[str, NDArray[Any]]) -> str | None:
+        """Check what the network wrote for a camera and find the objects in it.
+
+        Returns
+        -------
+        None, or why the output is not valid; there are no objects then.
+        """
+        reason = (
+            self._heat.finish(camera, results)
+            or not_probabilities(self._heat.planes(camera))
+            or self._sides.finish(camera, results)
+            or _not_distances(self._sides.planes(camera))
+        )
+        self._latest[camera] = self._nothing[camera] if reason is not None else self._decode(camera)
+        return reason
+
+    def detections(self, camera: int) -> Detections:
+        """Give what was found for a camera; nothing in it changes any more."""
+        return self._latest[camera]
+
+    def _decode(self, camera: int) -> Detections:
+        spec = self._spec
+        peaks = find_peaks(self._heat.planes(camera), spec.score_threshold, spec.max_detections)
+        if not len(peaks.scores):
+            return self._nothing[camera]
+        name, plan = self._plans[camera]
+        stride = spec.stride or 1
+        centres = (np.stack((peaks.columns, peaks.rows), axis=-1) + 0.5) * stride - 0.5
+        sides = np.maximum(self._sides.planes(camera)[:, peaks.rows, peaks.columns].T.astype(np.float64), 0)
+        boxes = plan.image_boxes(np.concatenate((centres - sides[:, :2], centres + sides[:, 2:]), axis=1))
+        seen = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        class_ids = peaks.class_ids[seen].astype(np.uint16)
+        return Detections(name, spec.classes, boxes[seen].astype(np.float32), peaks.scores[seen], class_ids)
+
+
+def _not_distances(sides: NDArray[np.float32]) -> str | None:
+    """Why finite numbers cannot be distances to the sides of boxes, or None."""
+    least = float(sides.min())
+    return expected("distances to the sides of boxes", "at least 0", f"{least:.3g}") if least < -SLACK else None
