@@ -43,7 +43,8 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
             what = f"camera   {image.width}x{image.height} {image.colour} {image.dtype}"
         else:
             what = f"topdown  lifts {', '.join(lift.source for lift in network.lifts)}"
-        print(f"  {name:20} {what}; cameras {', '.join(network.cameras)}; {network.file}")
+        when = "; on demand" if network.on_demand else ""
+        print(f"  {name:20} {what}; cameras {', '.join(network.cameras)}; {network.file}{when}")
     print("outputs")
     for name, kind in bundle.outputs.items():
         print(f"  {name:20} {kind:13} {_origin(bundle, name)}")
@@ -79,6 +80,7 @@ def _description(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "sha256": bundle.sha256,
         "outputs": bundle.outputs,
+        "default_outputs": bundle.default_outputs,
         "manifest": msgspec.to_builtins(bundle.manifest),
     }
 

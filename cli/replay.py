@@ -50,6 +50,9 @@ def replay(
     record_frames: Annotated[
         bool, typer.Option("--record-frames", help="Record the frames, the calibration and the truth too.")
     ] = False,
+    record_belief: Annotated[
+        bool, typer.Option("--record-belief", help="Record what networks say of cells that nobody observed, too.")
+    ] = False,
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture of every set, and a moving one of them all.")
     ] = None,
@@ -70,15 +73,16 @@ def replay(
     from ..replay.player import play, summary_json
     from .source import open_source
 
-    if record_frames and record is None:
-        raise typer.BadParameter("needs --record OUT.mcap", param_hint="--record-frames")
+    for option, given in (("--record-frames", record_frames), ("--record-belief", record_belief)):
+        if given and record is None:
+            raise typer.BadParameter("needs --record OUT.mcap", param_hint=option)
     source = open_source(drive)
     used_rig = _used_rig(source, rig, cameras)
     with ExitStack() as stack:
         runtime = stack.enter_context(_runtime(bundle, used_rig, outputs, threads))
         sinks = _sinks(stack, runtime, source.name, publish, pictures)
         if record is not None:
-            sinks["record"] = _recorder(stack, runtime, record, force, record_frames)
+            sinks["record"] = _recorder(stack, runtime, record, force, record_frames, record_belief)
         sinks["progress"] = stack.enter_context(_Progress(source, duration, quiet=as_json and not sys.stderr.isatty()))
         summary = play(source, runtime, sinks=sinks, start_s=start, duration_s=duration, rate=rate)
     summary.stages_ms.pop("progress", None)
@@ -174,11 +178,15 @@ def _sinks(
     return sinks
 
 
-def _recorder(stack: ExitStack, runtime: Runtime, path: Path, force: bool, with_frames: bool) -> Sink:
+def _recorder(
+    stack: ExitStack, runtime: Runtime, path: Path, force: bool, with_frames: bool, with_belief: bool
+) -> Sink:
     from ..replay.recorder import Recorder
     from ..runtime.frames import FrameSet
 
-    recorder = stack.enter_context(Recorder(path, runtime.rig, overwrite=force, segmentation=with_frames))
+    recorder = stack.enter_context(
+        Recorder(path, runtime.rig, overwrite=force, belief=with_belief, segmentation=with_frames)
+    )
 
     def record(step: DriveStep, predictions: Predictions) -> None:
         frame_set = step.frame_set

@@ -19,7 +19,7 @@ class CorridorDirection:
         Outside of corridors (beside the road, in the middle of intersections) it says nothing: read the road layout.
     confidence : float32 [nx, ny], 0..1, length of the vector (cos 2t, sin 2t) that the network gave; 0 where not
         observed
-    observed : bool [nx, ny], whether any camera has ever seen the cell since the last reset
+    observed : bool [nx, ny], whether a camera sees the cell now or has seen this ground since the last reset
     seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set
     """
 
@@ -34,6 +34,11 @@ class CorridorDirection:
         self.grid.check("confidence", self.confidence, np.float32)
         self.grid.check("observed", self.observed, np.bool_)
         self.grid.check("seen_by", self.seen_by, np.uint64)
+
+    def known_rad(self, least_confidence: float = 0.0) -> NDArray[np.float32]:
+        """The direction where it is known, float32 [nx, ny]; NaN where not observed or with less confidence."""
+        known = self.observed & (self.confidence >= least_confidence)
+        return np.where(known, self.direction_rad, np.float32(np.nan))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, in wire order."""

@@ -138,7 +138,8 @@ def _arms(
             continue
         away = np.array([chord[1], -chord[0]]) / width
         if direction_rad is not None:
-            away = _along_road(away, direction_rad[cells[run, 0], cells[run, 1]])
+            i, j = cells[run[leads_on[run]]].T  # what lies in a bridged break may be off the grid
+            away = _along_road(away, direction_rad[i, j])
         x, y = to_metres(grid, (first + last) / 2)
         arms.append(Arm(float(x), float(y), float(np.arctan2(away[1], away[0])), width * grid.resolution_m))
     return tuple(arms), bool((~known).any())

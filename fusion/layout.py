@@ -18,8 +18,11 @@ class RoadLayout:
     """Class probabilities on the ground.
 
     probability : float32 [classes, nx, ny], 0..1; 0 where not observed
-    observed : bool [nx, ny], whether any camera has ever seen the cell since the last reset
-    seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set
+    observed : bool [nx, ny], whether a camera sees the cell now or has seen this ground since the last reset
+    seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set; what is observed and
+        seen by none is remembered
+    belief : float32 [classes, nx, ny], 0..1, what the network says of every cell, those among them that nobody
+        observed; None where there is none (cast-outs, messages). Not among :meth:`arrays`.
     """
 
     grid: BevGrid
@@ -27,11 +30,14 @@ class RoadLayout:
     probability: NDArray[np.float32]
     observed: NDArray[np.bool_]
     seen_by: NDArray[np.uint64]
+    belief: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self.grid.check("probability", self.probability, np.float32, len(self.classes))
         self.grid.check("observed", self.observed, np.bool_)
         self.grid.check("seen_by", self.seen_by, np.uint64)
+        if self.belief is not None:
+            self.grid.check("belief", self.belief, np.float32, len(self.classes))
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Probability of one class, float32 [nx, ny]."""

@@ -16,9 +16,12 @@ class OccupancyGrid:
     """Whether something stands in a cell.
 
     log_odds : float32 [nx, ny], natural logarithm of the odds; 0 where not observed
-    observed : bool [nx, ny], whether any camera has ever seen the cell since the last reset
-    seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set
+    observed : bool [nx, ny], whether a camera sees the cell now or has seen this ground since the last reset
+    seen_by : uint64 [nx, ny], bit i set when camera i of the rig sees the cell in this very set; what is observed and
+        seen by none is remembered
     half_life_s : time in which stitched log-odds fall to a half; infinity where the network decides
+    belief : float32 [nx, ny], 0..1, the probability that the network gives every cell, those among them that nobody
+        observed; None where there is none (cast-outs, messages). Not among :meth:`arrays`.
     """
 
     grid: BevGrid
@@ -26,11 +29,14 @@ class OccupancyGrid:
     observed: NDArray[np.bool_]
     seen_by: NDArray[np.uint64]
     half_life_s: float
+    belief: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self.grid.check("log_odds", self.log_odds, np.float32)
         self.grid.check("observed", self.observed, np.bool_)
         self.grid.check("seen_by", self.seen_by, np.uint64)
+        if self.belief is not None:
+            self.grid.check("belief", self.belief, np.float32)
 
     @property
     def probability(self) -> NDArray[np.float32]:

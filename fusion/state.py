@@ -19,6 +19,8 @@ from .grid import BevGrid
 from .pose import Pose
 
 _MARGIN_CELLS: Final = 2
+_ON_GRID: Final = np.uint8(1)
+_SEEN: Final = np.uint8(2)
 
 
 def planar_motion(before_from_now: Pose) -> Pose:
@@ -64,15 +66,6 @@ def carry_raster(
     origin = (grid.x_min_m, grid.y_min_m)
     matrix = source_from_target_cells(origin, origin, grid.resolution_m, planar_motion(before_from_now))
     warp.warp_planes(raster, matrix, out, num_threads=num_threads)
-
-
-def carry_mask(mask: NDArray[np.uint8], grid: BevGrid, before_from_now: Pose) -> NDArray[np.uint8]:
-    """Bring a uint8 [nx, ny] mask of the ego frame before into the ego frame now, nearest cell; new memory."""
-    origin = (grid.x_min_m, grid.y_min_m)
-    matrix = source_from_target_cells(origin, origin, grid.resolution_m, planar_motion(before_from_now))
-    out = np.empty_like(mask)
-    warp.warp_mask(mask, matrix, out)
-    return out
 
 
 class RollingMap:
@@ -179,6 +172,42 @@ class RollingMap:
             new = np.zeros_like(old)
             new[keep_i, keep_j] = old[from_i, from_j]
             old[:] = new
+
+
+class ObservedGround:
+    """Which ground was seen since the last reset and has not left the grid since, in cells fixed to the ground.
+
+    What a recurrent network may remember: its state lies on the grid, so what leaves the grid is forgotten. The mask is
+    never resampled over time, so it keeps to the ground at any speed.
+
+    Parameters
+    ----------
+    grid : the ego grid
+    """
+
+    def __init__(self, grid: BevGrid) -> None:
+        self._map = RollingMap(grid, 1)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._map.reset()
+
+    def move(self, before_from_now: Pose) -> None:
+        """Follow the ego: `before_from_now` is `ego_before_from_ego_now`."""
+        self._map.move(before_from_now)
+
+    def see(self, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Take the cells that are seen now, bool [nx, ny]; returns those that are or were seen, in new memory."""
+        window, grid, side = self._map, self._map.grid, self._map.side
+        before = window.observed[window.nearest_cells()] != 0
+        origin = (grid.x_min_m, grid.y_min_m)
+        matrix = source_from_target_cells(origin, (0.0, 0.0), grid.resolution_m, window.ego_from_window)
+        now = np.empty((side, side), np.uint8)
+        warp.warp_mask(np.where(seen, _SEEN, _ON_GRID), matrix, now)
+        window.observed *= now.ravel() != 0
+        window.observed |= now.ravel() == _SEEN
+        observed: NDArray[np.bool_] = before | seen
+        return observed
 
 
 def _overlap(shift: int, side: int) -> tuple[slice, slice]:

@@ -31,6 +31,9 @@ DESCRIPTION = (
     "direction and objects. See docs/model-card.md."
 )
 
+FRONT_CAMERAS = ("*front*",)
+"""Cameras of `front_layout`, by what rigs commonly call those that look ahead."""
+
 _HEAD = """\
 schema = 1
 name = "{name}"
@@ -132,13 +135,13 @@ occupied = {occupied:.3f}
 
 
 _TOPDOWN = """
-[networks.topdown]
+[networks.{name}]
 kind = "topdown"
 file = "{file}"
 sha256 = "{sha256}"
-cameras = ["*"]
+cameras = [{cameras}]{on_demand}
 
-[[networks.topdown.lifts]]
+[[networks.{name}.lifts]]
 tensor = "lifted"
 source = "features"
 heights_m = [{heights_m}]
@@ -146,20 +149,20 @@ layout = "rows"
 weighting = "resolution"
 border_px = {border_px}
 
-[[networks.topdown.states]]
+[[networks.{name}.states]]
 input = "state"
 output = "next_state"
 
-[networks.topdown.outputs.road_layout]
+[networks.{name}.outputs.{prefix}road_layout]
 tensor = "road_layout"
 kind = "road_layout"
 classes = [{classes}]
 
-[networks.topdown.outputs.occupancy]
+[networks.{name}.outputs.{prefix}occupancy]
 tensor = "occupancy"
 kind = "occupancy"
 
-[networks.topdown.outputs.corridor_direction]
+[networks.{name}.outputs.{prefix}corridor_direction]
 tensor = "direction"
 kind = "direction"
 """
@@ -184,20 +187,26 @@ def castout_manifest_text(
 def manifest_text(hydranet: HydraNetConfig, topdown: TopDownConfig, *, files: Mapping[str, str], version: str) -> str:
     """Return the text of `bundle.toml`, features lifted into the recurrent network.
 
+    The network stands in it twice: for all cameras, and on demand for those that look ahead, with a state of its own.
+
     Parameters
     ----------
     files : file name -> SHA-256, the HydraNet first, then the top-down network
     """
     (file, sha256), (topdown_file, topdown_sha256) = files.items()
     head = _HEAD.format(name="octobev-reference", version=version, description=DESCRIPTION)
-    section = _TOPDOWN.format(
-        file=topdown_file,
-        sha256=topdown_sha256,
-        heights_m=", ".join(f"{height}" for height in topdown.heights_m),
-        border_px=topdown.border_px,
-        classes=_quoted(topdown.classes),
+    same = {
+        "file": topdown_file,
+        "sha256": topdown_sha256,
+        "heights_m": ", ".join(f"{height}" for height in topdown.heights_m),
+        "border_px": topdown.border_px,
+        "classes": _quoted(topdown.classes),
+    }
+    surround = _TOPDOWN.format(name="topdown", prefix="", cameras=_quoted(["*"]), on_demand="", **same)
+    front = _TOPDOWN.format(
+        name="front_layout", prefix="front_", cameras=_quoted(FRONT_CAMERAS), on_demand="\non_demand = true", **same
     )
-    return head + _hydranet(hydranet, file, sha256) + section
+    return head + _hydranet(hydranet, file, sha256) + surround + front
 
 
 def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -51,6 +52,36 @@ def bev_outputs(predictions: Predictions) -> tuple[RoadLayout | None, OccupancyG
         predictions.road_layout or (layouts[0] if layouts else None),
         predictions.occupancy or (grids[0] if grids else None),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BevPanel:
+    """What is drawn into one bird's-eye view.
+
+    title : "prediction" for the usual outputs, else the network that gave them
+    layout_name : output name of the layout, None without one
+    """
+
+    title: str
+    layout_name: str | None
+    layout: RoadLayout | None
+    occupancy: OccupancyGrid | None
+
+
+def bev_panels(predictions: Predictions) -> list[BevPanel]:
+    """One panel of the outputs that :func:`bev_outputs` gives, and one for each network that none of them is from."""
+    shown = bev_outputs(predictions)
+    names = {id(output): name for name, output in predictions.bev.items()}
+    panels = [BevPanel("prediction", names.get(id(shown[0])), *shown)]
+    drawn = {predictions.networks.get(names[id(output)]) for output in shown if output is not None}
+    for network in dict.fromkeys(predictions.networks.values()):
+        given = [(key, value) for key, value in predictions.bev.items() if predictions.networks.get(key) == network]
+        layouts = [(key, value) for key, value in given if isinstance(value, RoadLayout)]
+        grids = [value for _, value in given if isinstance(value, OccupancyGrid)]
+        if network not in drawn and (layouts or grids):
+            name, layout = layouts[0] if layouts else (None, None)
+            panels.append(BevPanel(network, name, layout, grids[0] if grids else None))
+    return panels
 
 
 def draw_bev(

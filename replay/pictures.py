@@ -16,7 +16,7 @@ from ..fusion.rig import Rig
 from ..runtime.frames import FrameSet
 from ..runtime.images import load_opencv
 from ..runtime.predictions import CameraOutput, Detections, Predictions
-from .bev_picture import bev_outputs, draw_bev, draw_truth, legend_of
+from .bev_picture import BevPanel, bev_outputs, bev_panels, draw_bev, draw_truth, legend_of
 from .drawing import (
     BACKGROUND,
     ERROR,
@@ -143,12 +143,15 @@ class _Layout:
         self.with_truth = truth is not None
         grid = _grid_of(predictions, truth)
         self.view: BevView | None = None
+        self.panels = len(bev_panels(predictions))
         self.width = _WIDTH_WITH_TRUTH if self.with_truth else _WIDTH
         panels_left = self.width
         box = _BEV_BOX_WITH_TRUTH if self.with_truth else _BEV_BOX
         if grid is not None:
             self.view = BevView.fitted(grid, *box)
-            panels_left -= (self.view.size[0] + _MARGIN) * (2 if self.with_truth else 1)
+            panel_width = self.view.size[0] + _MARGIN
+            panels_left -= panel_width * (2 if self.with_truth else 1)
+            self.width += panel_width * (self.panels - 1)
         self.panels_left = panels_left
         panel_height = self.view.size[1] if self.view else box[1]
         tiles_width = panels_left - 2 * _MARGIN
@@ -171,20 +174,13 @@ class _Layout:
     def _draw_panels(self, picture: Picture, predictions: Predictions, truth: GroundTruth | None) -> None:
         if self.view is None:
             return
-        layout, occupancy = bev_outputs(predictions)
-        outputs = [output for output in (layout, occupancy) if output is not None and output.grid == self.view.grid]
         left = self.panels_left
-        draw_text(picture, "prediction", (left, 37), size=16, colour=MUTED)
-        if outputs:
-            shown = layout if layout in outputs else None
-            geometry = shown.geometry() if shown is not None else None
-            panel = draw_bev(self.view, shown, occupancy if occupancy in outputs else None, geometry)
-        else:
-            panel = canvas(*self.view.size, PANEL)
-            draw_text(panel, "no prediction", (self.view.size[0] / 2, 60), colour=WARNING, align="centre")
-        paste(picture, panel, left, _HEADER)
-        if self.with_truth:
+        for panel in bev_panels(predictions)[: self.panels]:
+            draw_text(picture, panel.title.replace("_", " "), (left, 37), size=16, colour=MUTED)
+            paste(picture, _draw_panel(self.view, panel, predictions), left, _HEADER)
             left += self.view.size[0] + _MARGIN
+        if self.with_truth:
+            left = self.panels_left + self.panels * (self.view.size[0] + _MARGIN)
             draw_text(picture, "ground truth", (left, 37), size=16, colour=MUTED)
             if truth is not None:
                 paste(picture, draw_truth(self.view, truth), left, _HEADER)
@@ -210,6 +206,17 @@ class _Layout:
             for line in wrap(string, right - _MARGIN, 14)[:2]:
                 draw_text(picture, line, (left, v), size=14, colour=colour)
             left += text_width(string, 14) + 28
+
+
+def _draw_panel(view: BevView, panel: BevPanel, predictions: Predictions) -> Picture:
+    layout = panel.layout if panel.layout is not None and panel.layout.grid == view.grid else None
+    occupancy = panel.occupancy if panel.occupancy is not None and panel.occupancy.grid == view.grid else None
+    if layout is None and occupancy is None:
+        picture = canvas(*view.size, PANEL)
+        draw_text(picture, "no prediction", (view.size[0] / 2, 60), colour=WARNING, align="centre")
+        return picture
+    geometry = predictions.geometry_of(panel.layout_name) if layout is not None and panel.layout_name else None
+    return draw_bev(view, layout, occupancy, geometry)
 
 
 def draw_camera(tile: Tile, frame_set: FrameSet, predictions: Predictions) -> Picture:

@@ -52,6 +52,7 @@ class Recorder:
     rig : the cameras
     overwrite : replace an existing file instead of refusing
     geometry : write the geometry of every road layout too
+    belief : write what networks say of all cells too, of those that nobody observed as well
     segmentation : write every segmentation's most probable class as a mono8 RawImage on `/camera/<camera>/<output>`
 
     Raises
@@ -68,11 +69,13 @@ class Recorder:
         *,
         overwrite: bool = False,
         geometry: bool = True,
+        belief: bool = False,
         segmentation: bool = False,
     ) -> None:
         self.name = str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "recording"))
         self.rig = rig
         self._geometry = geometry
+        self._belief = belief
         self._segmentation = segmentation
         self._owned = isinstance(path, (str, Path))
         self._closed = False
@@ -112,19 +115,23 @@ class Recorder:
 
         `RoadLayout` becomes a Grid on `/<output>` with one uint8 field per class (probability 0..255) and `observed`
         (0 or 1), and its geometry a SceneUpdate on `/<output>_geometry`; `OccupancyGrid` becomes a Grid with
-        `probability` and `observed`. Other top-down outputs are not recorded. Detections become ImageAnnotations on
-        `/<camera>/annotations/<output>`, at the time of the image.
+        `probability` and `observed`. What a network says of all cells, observed or not, becomes a Grid of the same
+        fields on `/<output>_belief` when asked for. Other top-down outputs are not recorded. Detections become
+        ImageAnnotations on `/<camera>/annotations/<output>`, at the time of the image.
         """
         timestamp_ns = predictions.timestamp_ns
         if frame_set is not None and frame_set.world_from_ego is not None:
             self.write_pose(frame_set.timestamp_ns, frame_set.world_from_ego)
         for name, output in predictions.bev.items():
-            layers = _layers(output)
-            if layers:
-                grid = foxglove.encode_grid(timestamp_ns, EGO_FRAME, output.grid, layers)
-                self._add(f"/{name}", foxglove.GRID, timestamp_ns, grid)
+            grids = {name: _layers(output)}
+            if self._belief and f"{name}_belief" not in predictions.bev:
+                grids[f"{name}_belief"] = _belief_layers(output)
+            for topic, layers in grids.items():
+                if layers:
+                    grid = foxglove.encode_grid(timestamp_ns, EGO_FRAME, output.grid, layers)
+                    self._add(f"/{topic}", foxglove.GRID, timestamp_ns, grid)
             if self._geometry and isinstance(output, RoadLayout) and f"{name}_geometry" not in predictions.bev:
-                scene = encode_scene(timestamp_ns, EGO_FRAME, output.geometry())
+                scene = encode_scene(timestamp_ns, EGO_FRAME, predictions.geometry_of(name))
                 self._add(f"/{name}_geometry", foxglove.SCENE, timestamp_ns, scene)
         ages_ns = dict(zip(predictions.cameras, predictions.camera_age_ns.tolist(), strict=True))
         for name, by_camera in predictions.camera_outputs.items():
@@ -302,6 +309,16 @@ def _layers(output: Any) -> Mapping[str, NDArray[Any]]:
         return layers | {"observed": output.observed}
     if isinstance(output, OccupancyGrid):
         return {"probability": _byte(output.probability), "observed": output.observed}
+    return {}
+
+
+def _belief_layers(output: Any) -> Mapping[str, NDArray[Any]]:
+    """The layers of an output with the probability that the network gives every cell; none where there is none."""
+    if isinstance(output, RoadLayout) and output.belief is not None:
+        layers = {name: _byte(plane) for name, plane in zip(output.classes, output.belief, strict=True)}
+        return layers | {"observed": output.observed}
+    if isinstance(output, OccupancyGrid) and output.belief is not None:
+        return {"probability": _byte(output.belief), "observed": output.observed}
     return {}
 
 

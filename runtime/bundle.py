@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import BundleError, InvalidArgument, MissingFile, RigError, expected
+from ..errors import BundleError, InvalidArgument, MissingFile, expected
 from ..fusion.rig import Rig
+from .camera_names import select_cameras
 from .manifest import (
-    ALL_CAMERAS,
     CameraNetwork,
     CastOut,
     ImageInput,
@@ -98,13 +98,22 @@ class Bundle:
         kinds: dict[str, str] = {name: str(out.kind) for network in networks for name, out in network.outputs.items()}
         return kinds | {name: str(castout.kind) for name, castout in self.manifest.castouts.items()}
 
+    @property
+    def default_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are given when nobody asks for certain ones.
+
+        All but those of networks `on_demand`, and features, which are large and mean nothing by themselves.
+        """
+        networks = self.manifest.networks.values()
+        on_demand = {name for network in networks if network.on_demand for name in network.outputs}
+        return tuple(name for name, kind in self.outputs.items() if kind != "features" and name not in on_demand)
+
     def plan(self, outputs: Iterable[str] | None = None) -> Plan:
         """Find out what must run.
 
         Parameters
         ----------
-        outputs : names of wanted outputs; None: all but those of kind features, which are large and mean nothing by
-            themselves
+        outputs : names of wanted outputs; None: :attr:`default_outputs`
 
         Raises
         ------
@@ -114,7 +123,7 @@ class Bundle:
         kinds = self.outputs
         if isinstance(outputs, str):
             raise InvalidArgument(expected("outputs", "a collection of names", repr(outputs)))
-        wanted = {name for name, kind in kinds.items() if kind != "features"} if outputs is None else set(outputs)
+        wanted = set(self.default_outputs if outputs is None else outputs)
         if unknown := sorted(wanted - set(kinds)):
             raise InvalidArgument(
                 expected(f"outputs of bundle {self.manifest.name}", f"among {', '.join(kinds)}", ", ".join(unknown))
@@ -144,22 +153,34 @@ class Bundle:
         return found
 
     def cameras(self, network_id: str, rig: Rig) -> tuple[str, ...]:
-        """Select the cameras of the rig that a network works on, in the rig's order.
+        """Select the cameras of the rig that a network is meant for, in the rig's order.
 
         Raises
         ------
         RigError
-            The network names a camera that the rig does not have.
+            The rig lacks a camera that the network names, or has none that a pattern of it matches.
         """
-        named = self._network(network_id).cameras
-        if ALL_CAMERAS in named:
-            return rig.names
-        if missing := [name for name in named if name not in rig]:
-            raise RigError(
-                f"bundle {self.manifest.name}, networks.{network_id}.cameras: "
-                + expected("camera", f"one of rig {rig.name} ({', '.join(rig.names)})", ", ".join(missing))
-            )
-        return tuple(name for name in rig.names if name in named)
+        where = f"bundle {self.manifest.name}, networks.{network_id}.cameras"
+        return select_cameras(rig, self._network(network_id).cameras, where)
+
+    def needed_cameras(self, plan: Plan, network_id: str, rig: Rig) -> tuple[str, ...]:
+        """Select the cameras that a per-camera network must run on for a plan, in the rig's order.
+
+        Those that it is meant for; only those that the top-down networks of the plan look at where nobody else reads
+        what it gives.
+        """
+        meant = self.cameras(network_id, rig)
+        given = plan.networks[network_id]
+        castouts = [self.manifest.castouts[name] for name in plan.castouts]
+        if set(given) & {*plan.outputs, *(c.source for c in castouts), *(c.depth for c in castouts)}:
+            return meant
+        readers = [
+            reader
+            for reader in plan.topdown
+            if any(lift.source in given for lift in self.manifest.topdown_networks[reader].lifts)
+        ]
+        looked_at = {name for reader in readers for name in self.cameras(reader, rig)}
+        return tuple(name for name in meant if name in looked_at)
 
     def model_bytes(self, network_id: str) -> bytes:
         """Read the ONNX file of a network and check its hash again: what is loaded is what was checked.

@@ -35,8 +35,8 @@ class Runtime:
     ----------
     bundle : the opened model bundle
     rig : the calibration in use; frames of other cameras are ignored
-    outputs : names of the wanted outputs (see `octobev bundle info`); only what they need is loaded and run.
-        None: all but bare features
+    outputs : names of the wanted outputs (see `octobev bundle info`); only what they need is loaded and run, on the
+        cameras that it needs. None: `bundle.default_outputs`
     threads : worker threads; None: the CPUs that this process may use. Results do not depend on it.
     max_gap_s : a longer time between two sets makes the state begin anew
 
@@ -45,7 +45,7 @@ class Runtime:
     InvalidArgument
         An unknown output, or no thread.
     RigError
-        The bundle names a camera that the rig lacks.
+        What is wanted needs a camera that the rig lacks.
     BundleError
         A network is not what the manifest declares.
     """
@@ -66,10 +66,12 @@ class Runtime:
             raise InvalidArgument(expected("threads", "at least 1", self.threads))
         self.plan = bundle.plan(outputs)
         self._hydranets = {
-            name: HydraNet.load(bundle, name, rig, wanted) for name, wanted in self.plan.networks.items()
+            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig))
+            for name, wanted in self.plan.networks.items()
         }
         self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig)
         self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads)
+        self._networks = {output: network for network, given in self.plan.topdown.items() for output in given}
         self._memory = Memory(max_gap_s)
         self._sequence = 0
         self._closed = False
@@ -119,6 +121,7 @@ class Runtime:
             state=status,
             provenance=self.provenance,
             stages_ms=stages.totals_ms(),
+            networks=self._networks,
         )
         self._sequence += 1
         return predictions

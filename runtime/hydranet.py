@@ -123,8 +123,14 @@ class HydraNet:
         self._warn_of_unseen(cast_down)
 
     @classmethod
-    def load(cls, bundle: Bundle, name: str, rig: Rig, outputs: Sequence[str]) -> HydraNet:
+    def load(
+        cls, bundle: Bundle, name: str, rig: Rig, outputs: Sequence[str], cameras: Sequence[str] | None = None
+    ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
+
+        Parameters
+        ----------
+        cameras : run on these only; None: on all that the network is meant for
 
         Raises
         ------
@@ -132,7 +138,7 @@ class HydraNet:
             The network is not what the manifest declares; the manifest names a camera that the rig lacks.
         """
         spec = bundle.manifest.camera_networks[name]
-        selected = rig.select(bundle.cameras(name, rig))
+        selected = rig.select(bundle.cameras(name, rig) if cameras is None else cameras)
         network = Network(
             bundle.model_bytes(name),
             name=name,

@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import BundleError, expected
 from ..fusion.grid import BevGrid
+from .camera_names import ANY as ALL_CAMERAS
 
 SCHEMA: Final = 1
 """Version of the manifest format that this code reads."""
@@ -26,9 +27,6 @@ RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
 """Topics of the runtime itself: no output may be called so."""
 
 _NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
-ALL_CAMERAS: Final = "*"
-"""In a list of cameras: all cameras of the rig."""
-
 _SHA256_DIGITS: Final = 64
 _LARGEST_SIDE: Final = 16384
 _LARGEST_STRIDE: Final = 1024
@@ -155,7 +153,8 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
 class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
     """A network that runs on every camera's image: `[networks.<id>]` with kind = "camera".
 
-    cameras : names, or `*` for all cameras of the rig
+    cameras : names, or patterns such as `front*`; `*` alone: all cameras of the rig
+    on_demand : its outputs are given only to whoever names them
     """
 
     file: str
@@ -163,6 +162,7 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     cameras: tuple[str, ...]
     input: ImageInput
     outputs: dict[str, ImageOutput]
+    on_demand: bool = False
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.sha256)
@@ -231,7 +231,11 @@ class TopDownOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="topdown"):
-    """A network that works on the grid: `[networks.<id>]` with kind = "topdown"."""
+    """A network that works on the grid: `[networks.<id>]` with kind = "topdown".
+
+    cameras : those whose features are lifted: names, or patterns such as `front*`; `*` alone: all
+    on_demand : it runs only for whoever names its outputs
+    """
 
     file: str
     sha256: str
@@ -239,6 +243,7 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     lifts: tuple[Lift, ...]
     outputs: dict[str, TopDownOutput]
     states: tuple[State, ...] = ()
+    on_demand: bool = False
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.sha256)
@@ -433,7 +438,7 @@ def _check_cameras(cameras: Sequence[str]) -> None:
     _check_not_empty("cameras", cameras)
     _check_unique("cameras", cameras)
     if ALL_CAMERAS in cameras and len(cameras) > 1:
-        raise BundleError(expected("cameras", f'names, or "{ALL_CAMERAS}" alone', list(cameras)))
+        raise BundleError(expected("cameras", f'names and patterns, or "{ALL_CAMERAS}" alone', list(cameras)))
 
 
 def _check_file(file: str, sha256: str) -> None:

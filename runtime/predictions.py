@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 from ..fusion.direction import CorridorDirection as CorridorDirection
+from ..fusion.geometry import LayoutGeometry
 from ..fusion.layout import RoadLayout as RoadLayout
 from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
 from ..fusion.raster import BevTensor as BevTensor
@@ -91,12 +92,13 @@ class Predictions:
     timestamp_ns : the instant that the predictions are about
     sequence : number of the step since the runtime was made, from 0
     cameras : names in rig order
-    camera_mask : bool [cameras], whether the camera's frame was used
+    camera_mask : bool [cameras], whether the camera had a frame that could be used
     camera_age_ns : int64 [cameras], `timestamp_ns` minus the frame's own; meaningless where the mask is False
     absences : camera name -> why it was not used
     bev : output name -> top-down output
     camera_outputs : output name -> camera name -> output
     invalid : output name, or `output/camera` -> why it is not here (a network gave NaN, ...); it is then in neither map
+    networks : top-down output -> id of the network that gave it; cast-outs are not in it
     """
 
     timestamp_ns: int
@@ -113,10 +115,12 @@ class Predictions:
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     """Wall time per stage of this step, milliseconds; not part of :meth:`digest`."""
 
+    networks: Mapping[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
         _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
-        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms"):
+        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms", "networks"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -130,6 +134,29 @@ class Predictions:
         """The output named `occupancy`, or None."""
         output = self.bev.get("occupancy")
         return output if isinstance(output, OccupancyGrid) else None
+
+    def direction_of(self, output: str) -> CorridorDirection | None:
+        """Find the corridor direction that the same network gave as a top-down output; None where there is none."""
+        network = self.networks.get(output)
+        for name, value in self.bev.items():
+            if isinstance(value, CorridorDirection) and self.networks.get(name) == network:
+                return value
+        return None
+
+    def geometry_of(self, output: str = "road_layout") -> LayoutGeometry:
+        """Compute the geometry of a road layout, corridors and arms along the network's direction where it gave one.
+
+        Raises
+        ------
+        InvalidArgument
+            There is no road layout of this name.
+        """
+        layout = self.bev.get(output)
+        if not isinstance(layout, RoadLayout):
+            layouts = [name for name, value in self.bev.items() if isinstance(value, RoadLayout)]
+            raise InvalidArgument(expected("road layout", f"one of {', '.join(layouts) or 'none'}", output))
+        direction = self.direction_of(output)
+        return layout.geometry(None if direction is None else direction.known_rad())
 
     def outputs(self) -> Iterator[tuple[str, BevOutput | CameraPrediction]]:
         """Every output with its topic: the BEV outputs, then `camera/<camera>/<output>` in rig order."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import BundleError, expected
-from .manifest import ALL_CAMERAS, CameraNetwork, CastOut, ImageOutput, Lift, Manifest, TopDownNetwork
+from .camera_names import covers
+from .manifest import CameraNetwork, CastOut, ImageOutput, Lift, Manifest, TopDownNetwork
 
 
 def check_references(manifest: Manifest) -> None:
@@ -45,11 +46,9 @@ def _check_output_names(manifest: Manifest) -> None:
 def _check_lift(manifest: Manifest, network: TopDownNetwork, lift: Lift, where: str) -> None:
     source_id, _ = _find(manifest, lift.source, "features", f"{where}.source")
     source = manifest.camera_networks[source_id]
-    if ALL_CAMERAS not in source.cameras:
-        extra = [name for name in network.cameras if name not in source.cameras]
-        if extra:
-            wanted = f"among those of networks.{source_id} ({', '.join(source.cameras)})"
-            raise BundleError(expected(f"{where}.source: cameras", wanted, ", ".join(extra)))
+    if extra := [name for name in network.cameras if not covers(source.cameras, name)]:
+        wanted = f"among those of networks.{source_id} ({', '.join(source.cameras)})"
+        raise BundleError(expected(f"{where}.source: cameras", wanted, ", ".join(extra)))
 
 
 def _check_castout(manifest: Manifest, castout: CastOut, where: str) -> None:

@@ -14,7 +14,7 @@ from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
-from ..fusion.state import carry_mask, carry_raster
+from ..fusion.state import ObservedGround, carry_raster
 from ..fusion.view import FeatureCamera
 from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
@@ -89,7 +89,7 @@ class TopDown:
             key: _output_array(f"networks.{name}.outputs.{key}", output.tensor, network)
             for key, output in self._wanted.items()
         }
-        self._observed = np.zeros(grid.shape, dtype=np.uint8)
+        self._observed_ground = ObservedGround(grid)
         self._check_output_shapes()
         inputs = {lift.tensor: lift.array for lift in self._lifts}
         inputs |= {state.spec.input: state.before for state in self._states}
@@ -99,16 +99,16 @@ class TopDown:
 
     def reset(self) -> None:
         """Forget the recurrent state."""
-        self._observed[:] = 0
+        self._observed_ground.reset()
         for state in self._states:
             state.reset()
 
     def move(self, before_from_now: Pose) -> None:
         """Carry the recurrent state into the ego frame of now; a state not declared `warp` stays as it is."""
         if self._states:
-            self._observed = carry_mask(self._observed, self._grid, before_from_now)
+            self._observed_ground.move(before_from_now)
         else:
-            self._observed[:] = 0  # a network without a state remembers nothing
+            self._observed_ground.reset()  # a network without a state remembers nothing
         for state in self._states:
             state.move(before_from_now)
 
@@ -125,29 +125,28 @@ class TopDown:
         seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
         for lift in self._lifts:
             seen_by |= lift.fill(features[lift.source], num_threads)
-        self._observed |= seen_by != 0
+        observed = self._observed_ground.see(seen_by != 0)
         self._binding.run()
         broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
         if broken:
             self.reset()
             return {}, f"NaN or Inf in {', '.join(broken)} of network {self.name}"
-        return {key: self._value(key, seen_by) for key in self._outputs}, None
+        return {key: self._value(key, observed.copy(), seen_by) for key in self._outputs}, None
 
-    def _value(self, key: str, seen_by: NDArray[np.uint64]) -> BevOutput:
+    def _value(self, key: str, observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]) -> BevOutput:
         spec, array = self._wanted[key], self._outputs[key]
-        observed = self._observed.astype(np.bool_)
         if spec.kind == "raw":
             return BevTensor(self._grid, array.copy())
         if spec.kind == "direction":
             return self._direction(array[0].astype(np.float32), observed, seen_by)
-        values = activate(spec.activation, array[0].astype(np.float32), axis=0)
-        values[:, ~observed] = 0
+        belief = activate(spec.activation, array[0].astype(np.float32), axis=0)
         if spec.kind == "road_layout":
-            return RoadLayout(self._grid, tuple(spec.classes), values, observed, seen_by.copy())
-        clipped = np.clip(values[0], 1e-6, 1 - 1e-6)
+            known = np.where(observed, belief, np.float32(0))
+            return RoadLayout(self._grid, tuple(spec.classes), known, observed, seen_by.copy(), belief)
+        clipped = np.clip(belief[0], 1e-6, 1 - 1e-6)
         log_odds = np.where(observed, np.log(clipped / (1 - clipped)), 0).astype(np.float32)
-        return OccupancyGrid(self._grid, log_odds, observed, seen_by.copy(), float("inf"))
+        return OccupancyGrid(self._grid, log_odds, observed, seen_by.copy(), float("inf"), belief[0])
 
     def _direction(
         self, vectors: NDArray[np.float32], observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]

@@ -17,7 +17,7 @@ from .topdown import FeatureSource, LiftedFeatures, TopDown
 
 
 class TopDowns:
-    """Runs the wanted top-down networks of a bundle, each with a state of its own."""
+    """Runs the wanted top-down networks of a bundle, each with cameras, matrices and a state of its own."""
 
     def __init__(
         self,
@@ -32,19 +32,23 @@ class TopDowns:
         self._specs: dict[str, TopDownNetwork] = {}
         self._cameras = {name: frozenset(bundle.cameras(name, rig)) for name in wanted}
         self._network_of: dict[str, str] = {}
+        loaded: dict[tuple[str, frozenset[str]], Network] = {}
         for name, outputs in wanted.items():
             spec = bundle.manifest.topdown_networks[name]
             for lift in spec.lifts:
                 self._network_of[lift.source] = bundle.source_of(lift.source)[0]
             tensors = [spec.outputs[output].tensor for output in outputs] + [state.output for state in spec.states]
-            network = Network(
-                bundle.model_bytes(name),
-                name=name,
-                outputs=list(dict.fromkeys(tensors)),
-                providers=bundle.manifest.runtime.providers,
-                threads=threads,
-                graph_optimization=bundle.manifest.runtime.graph_optimization,
-            )
+            key = spec.sha256, frozenset(tensors)
+            if key not in loaded:  # entries of one file share it; buffers and states are each one's own
+                loaded[key] = Network(
+                    bundle.model_bytes(name),
+                    name=name,
+                    outputs=list(dict.fromkeys(tensors)),
+                    providers=bundle.manifest.runtime.providers,
+                    threads=threads,
+                    graph_optimization=bundle.manifest.runtime.graph_optimization,
+                )
+            network = loaded[key]
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
             self._specs[name] = spec
             self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig)

@@ -12,9 +12,9 @@ from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera, Rig
 from .bundle import Bundle
+from .camera_names import ANY
 from .engine import Runtime
 from .frames import Frame, FrameSet
-from .manifest import ALL_CAMERAS
 
 _GREY: Final = 128
 _HEIGHT_M: Final = 1.5
@@ -49,7 +49,8 @@ class Verification:
 def verify_bundle(bundle: Bundle) -> Verification:
     """Load every network of a bundle, check it against the manifest, and run everything once on a grey image.
 
-    The cameras are stand-ins: those that the manifest names (one, where it says "all"), level, looking ahead.
+    The cameras are stand-ins: those that the manifest names (one for a pattern), level, looking ahead. Networks that
+    run on demand are run too.
 
     Raises
     ------
@@ -79,7 +80,8 @@ def verify_bundle(bundle: Bundle) -> Verification:
 
 def _stand_in_rig(bundle: Bundle) -> Rig:
     networks = bundle.manifest.networks.values()
-    names = sorted({name for network in networks for name in network.cameras} - {ALL_CAMERAS}) or ["camera"]
+    meant = {name.replace(ANY, "") for network in networks for name in network.cameras}
+    names = sorted(meant - {""}) or ["camera"]
     size = max(
         ((network.input.width, network.input.height) for network in bundle.manifest.camera_networks.values()),
         default=(640, 480),

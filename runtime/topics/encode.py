@@ -23,6 +23,7 @@ from ..predictions import (
 )
 from . import geometry
 from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
+from .message import BELIEF, OCCUPIED
 from .names import RIG, camera_topic
 from .wire import Buffer, pack
 
@@ -53,12 +54,21 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class GeometryOf:
-    """The geometry of a road layout, which is computed when it is encoded."""
+    """The geometry of the road layout called `name`, which is computed when it is encoded."""
 
+    predictions: Predictions
+    name: str
     layout: RoadLayout
 
 
-Publishable = BevOutput | CameraPrediction | GeometryOf
+@dataclass(frozen=True, slots=True)
+class BeliefOf:
+    """What a network says of every cell, those among them that nobody observed."""
+
+    output: RoadLayout | OccupancyGrid
+
+
+Publishable = BevOutput | CameraPrediction | GeometryOf | BeliefOf
 """What a topic carries when it is valid."""
 
 
@@ -67,20 +77,27 @@ def geometry_topic(output: str) -> str:
     return f"{output}_geometry"
 
 
+def belief_topic(output: str) -> str:
+    """Topic of what a network says of all cells, for a road layout or an occupancy grid."""
+    return f"{output}_belief"
+
+
 def topics_of(predictions: Predictions) -> dict[str, Publishable | str]:
     """Every topic that these predictions are published on, with its output or the reason why that is not valid.
 
-    Each road layout has a second topic for its geometry, unless an output of the bundle is called so.
+    Each road layout has a second topic for its geometry, and what a network gave has one for its belief, unless an
+    output of the bundle is called so.
     """
-    topics: dict[str, Publishable | str] = {
-        geometry_topic(name): GeometryOf(output)
-        for name, output in predictions.bev.items()
-        if isinstance(output, RoadLayout)
-    }
+    topics: dict[str, Publishable | str] = {}
+    for name, output in predictions.bev.items():
+        if isinstance(output, RoadLayout):
+            topics[geometry_topic(name)] = GeometryOf(predictions, name, output)
+        if isinstance(output, RoadLayout | OccupancyGrid) and output.belief is not None:
+            topics[belief_topic(name)] = BeliefOf(output)
     topics |= dict(predictions.outputs())
-    for name, reason in predictions.invalid.items():
-        output, _, camera = name.partition("/")
-        topics[camera_topic(camera, output) if camera else output] = reason
+    for key, reason in predictions.invalid.items():
+        name, _, camera = key.partition("/")
+        topics[camera_topic(camera, name) if camera else name] = reason
     return topics
 
 
@@ -88,6 +105,8 @@ def kind_of(output: Publishable) -> str:
     """Kind of an output as it is called on the wire."""
     if isinstance(output, GeometryOf):
         return geometry.KIND
+    if isinstance(output, BeliefOf):
+        return BELIEF
     if isinstance(output, RoadLayout):
         return "road_layout"
     if isinstance(output, OccupancyGrid):
@@ -165,7 +184,10 @@ def _content(output: Publishable) -> Content:
     if isinstance(output, GeometryOf):
         if (fault := _fault(output.layout.arrays(), "probability")) is not None:
             return Content(kind, reason=fault)
-        return Content(kind, {"grid": _grid(output.layout.grid)}, geometry.to_arrays(output.layout.geometry()))
+        arrays = geometry.to_arrays(output.predictions.geometry_of(output.name))
+        return Content(kind, {"grid": _grid(output.layout.grid)}, arrays)
+    if isinstance(output, BeliefOf):
+        return _belief(output.output)
     arrays = dict(output.arrays())
     if isinstance(output, Detections):
         return Content(kind, {"classes": output.classes, "camera": output.camera}, arrays)
@@ -189,6 +211,16 @@ def _content(output: Publishable) -> Content:
     if probability is not None:
         arrays[probability] = _octets(arrays[probability])
     return Content(kind, fields, arrays)
+
+
+def _belief(output: RoadLayout | OccupancyGrid) -> Content:
+    belief = np.empty((0, *output.grid.shape), np.float32) if output.belief is None else output.belief
+    planes = belief.reshape(-1, *output.grid.shape)
+    if (fault := _fault({"probability": planes}, "probability")) is not None:
+        return Content(BELIEF, reason=fault)
+    classes = output.classes if isinstance(output, RoadLayout) else (OCCUPIED,)
+    arrays = {"probability": _octets(planes), "observed": output.observed}
+    return Content(BELIEF, {"grid": _grid(output.grid), "classes": classes}, arrays)
 
 
 def _fault(arrays: Mapping[str, NDArray[Any]], probability: str | None) -> str | None:

@@ -23,6 +23,12 @@ from .header import Header
 CAMERA_KINDS: Final = ("segmentation", "depth", "features", "raw")
 """Kinds of per-camera outputs that are a single array."""
 
+BELIEF: Final = "belief"
+"""Kind of what a network says of all cells, observed or not."""
+
+OCCUPIED: Final = "occupied"
+"""The class of an occupancy grid's belief."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
@@ -106,6 +112,11 @@ class Message:
             self.arrays["seen_by"],
             float("inf") if half_life_s is None else half_life_s,
         )
+
+    def belief(self) -> NDArray[np.float32]:
+        """What the network says of every cell, float32 [classes, nx, ny], 0..1; the classes are those of the header."""
+        self._require(BELIEF)
+        return _probability(self.arrays["probability"])
 
     def direction(self) -> CorridorDirection:
         """The corridor direction; confidence is float32, the uint8 of the wire divided by 255."""
@@ -197,7 +208,7 @@ def check_content(message: Message) -> None:
     if header.half_life_s is not None and not header.half_life_s > 0:
         raise WireError(expected("half_life_s", "positive", header.half_life_s))
     classes = len(header.classes)
-    if message.kind in ("road_layout", geometry.KIND, "occupancy", "direction", "bev_raw"):
+    if message.kind in ("road_layout", geometry.KIND, "occupancy", "direction", "bev_raw", BELIEF):
         if grid is None:
             raise WireError(expected(f"header of a {message.kind}", "one with a grid", "none"))
         _check_bev(message, grid.shape, classes)
@@ -220,6 +231,10 @@ def _check_bev(message: Message, shape: tuple[int, int], classes: int) -> None:
         return
     if message.kind == geometry.KIND:
         message.layout_geometry()
+        return
+    if message.kind == BELIEF:
+        _check_array(message, "probability", "uint8", (classes, *shape))
+        _check_array(message, "observed", "bool", shape)
         return
     if message.kind == "direction":
         _check_array(message, "direction_rad", "float32", shape)

@@ -18,7 +18,7 @@ import zmq
 from ...errors import EndpointError, InvalidArgument, TopicError, expected
 from ...fusion.rig import Rig
 from ..predictions import Predictions
-from .encode import Stamp, encode_output, encode_rig, geometry_topic, kind_of, topics_of
+from .encode import Stamp, belief_topic, encode_output, encode_rig, geometry_topic, kind_of, topics_of
 from .endpoints import (
     HEARTBEAT_MS,
     HEARTBEAT_TIMEOUT_MS,
@@ -148,8 +148,9 @@ class Publisher:
         with self._changed:
             self._require_open()
             for name, reason in predictions.invalid.items():
-                if geometry_topic(name) in self._kinds:  # a layout that had a geometry before
-                    outputs.setdefault(geometry_topic(name), reason)
+                for topic in (geometry_topic(name), belief_topic(name)):
+                    if topic in self._kinds:  # it had a geometry or a belief before
+                        outputs.setdefault(topic, reason)
             self._read_subscriptions()
             self._make_room(len(outputs))
             for topic, output in outputs.items():

@@ -180,3 +180,4 @@ def test_wrong_usage_is_exit_code_2():
     assert run().exit_code == 2
     assert run("demo", "--threads", "0").exit_code == 2
     assert run("demo", "--record-frames").exit_code == 2
+    assert run("demo", "--record-belief").exit_code == 2

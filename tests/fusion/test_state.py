@@ -3,7 +3,7 @@ import pytest
 from octobev.errors import InvalidArgument
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
-from octobev.fusion.state import RollingMap, carry_mask, carry_raster, planar_motion
+from octobev.fusion.state import ObservedGround, RollingMap, carry_raster, planar_motion
 
 GRID = BevGrid(-4.0, 8.0, -5.0, 5.0, 0.5)
 
@@ -118,5 +118,48 @@ def test_carried_raster_and_mask_follow_the_ego():
     carry_raster(raster, GRID, motion, out)
     assert not out[0].any()
     assert peak(out[1]) == pytest.approx([3.25, 1.75])
-    mask = carry_mask(raster[1].astype(np.uint8), GRID, motion)
-    assert np.array_equal(mask, out[1].astype(np.uint8))
+
+
+@pytest.mark.parametrize("speed_m", [0.1, 0.35, 1.7])
+def test_observed_ground_stays_where_it_is_at_any_speed(speed_m):
+    ground = ObservedGround(GRID)
+    seen = (np.abs(GRID.centres() - [5.0, 1.0]) < 1.5).all(axis=-1)
+    assert np.array_equal(ground.see(seen), seen)
+    steps = round(6.0 / speed_m)
+    for _ in range(steps):
+        ground.move(Pose.planar(speed_m, 0.0, 0.0))
+        observed = ground.see(np.zeros_like(seen))
+    assert observed.sum() == seen.sum()
+    expected = np.array([5.0 - steps * speed_m, 1.0])
+    assert GRID.centres()[observed].mean(axis=0) == pytest.approx(expected, abs=0.26)
+
+
+def test_observed_ground_that_left_the_grid_is_forgotten():
+    ground = ObservedGround(GRID)
+    seen = GRID.centres()[..., 0] > 0
+    ground.see(seen)
+    ground.move(Pose.planar(9.0, 0.0, 0.0))
+    assert not ground.see(np.zeros_like(seen))[GRID.centres()[..., 0] > 0].any()
+    ground.move(Pose.planar(-9.0, 0.0, 0.0))
+    back = ground.see(np.zeros_like(seen))
+    assert back[GRID.centres()[..., 0] > 5.0].all()
+    assert not back[GRID.centres()[..., 0] < 4.5].any()
+
+
+def test_observed_ground_has_no_holes_when_the_ego_turns():
+    ground = ObservedGround(GRID)
+    everything = np.ones(GRID.shape, np.bool_)
+    ground.see(everything)
+    for _ in range(7):
+        ground.move(Pose.planar(0.0, 0.0, 0.03))
+        observed = ground.see(np.zeros_like(everything))
+    inner = np.linalg.norm(GRID.centres() - [2.0, 0.0], axis=-1) < 3.5
+    assert observed[inner].all()
+    assert not observed.all()
+
+
+def test_observed_ground_is_forgotten_on_reset():
+    ground = ObservedGround(GRID)
+    ground.see(np.ones(GRID.shape, np.bool_))
+    ground.reset()
+    assert not ground.see(np.zeros(GRID.shape, np.bool_)).any()

@@ -123,6 +123,17 @@ def test_a_direction_that_is_given_turns_the_arm():
     assert np.degrees(east.direction_rad) == pytest.approx(15, abs=0.5)
 
 
+@pytest.mark.parametrize("tip_m", [39.1, 39.2])
+def test_the_opening_of_an_arm_may_bulge_to_the_border_of_the_grid(tip_m):
+    """Two cells beyond the tip of the bulge the grid has ended; the opening goes on beside it."""
+    drivable = strip(Y, 16.0)
+    place = drivable * inside(tip_m - (Y / 2) ** 2 - X) * inside(X - 20)
+    direction = np.full(GRID.shape, 0.3, np.float32)
+    (found,) = find_intersections(GRID, place, drivable, EVERYWHERE, direction)
+    directions = sorted(arm.direction_rad for arm in found.arms)
+    assert directions == pytest.approx([0.3 - np.pi, 0.3], abs=1e-6)
+
+
 def test_an_intersection_that_is_cut_off_is_not_whole():
     drivable, place = crossing()
     for observed in (X > 5, X < 14):

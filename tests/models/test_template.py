@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from octobev.models.template import castout_manifest_text
+from octobev.models.template import castout_manifest_text, manifest_text
 from octobev.runtime.bundle import decode_manifest
 
 FREQUENCIES = {"drivable": 0.5, "lane_divider": 0.05, "road_edge": 0.04, "crosswalk": 0.02}
@@ -52,3 +52,22 @@ def test_priors_of_classes_never_or_always_seen_stay_probabilities():
     manifest = decoded(frequencies=dict.fromkeys(FREQUENCIES, 0.0) | {"drivable": 1.0})
     prior = manifest.castouts["road_layout"].prior
     assert prior == {"drivable": 0.9, "lane_divider": 0.01, "road_edge": 0.01, "crosswalk": 0.01}
+
+
+def test_topdown_manifest_has_the_network_for_all_cameras_and_on_demand_for_those_in_front():
+    topdown = SimpleNamespace(heights_m=(0.0, 1.5), border_px=8.0, classes=("drivable", "road_edge"))
+    files = {"hydranet.onnx": "0" * 64, "topdown.onnx": "1" * 64}
+    networks = decode_manifest(
+        manifest_text(config(2), topdown, files=files, version="1.2.3").encode()
+    ).topdown_networks
+    surround, front = networks["topdown"], networks["front_layout"]
+    assert (surround.cameras, surround.on_demand) == (("*",), False)
+    assert (front.cameras, front.on_demand) == (("*front*",), True)
+    assert (front.file, front.sha256, front.lifts, front.states) == (
+        surround.file,
+        surround.sha256,
+        surround.lifts,
+        surround.states,
+    )
+    assert list(front.outputs) == [f"front_{name}" for name in surround.outputs]
+    assert list(front.outputs.values()) == list(surround.outputs.values())

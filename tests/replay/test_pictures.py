@@ -20,6 +20,7 @@ from octobev.replay.bev_picture import (
     EDGE_LINE,
     INTERSECTION_LINE,
     bev_outputs,
+    bev_panels,
     draw_bev,
     draw_truth,
     legend_of,
@@ -328,6 +329,32 @@ def test_a_step_shows_cameras_and_predictions(with_truth: bool) -> None:
     u, v = where(picture[:, picture.shape[1] // 2 :], CLASS_COLOURS["occupancy"])
     assert v < picture.shape[0]
     assert u > 0
+
+
+def test_another_network_has_a_panel_of_its_own() -> None:
+    front = layout(lane_divider=block_at(12, 0))
+    bev = predictions().bev | {"front_layout": front}
+    networks = {"road_layout": "topdown", "occupancy": "topdown", "front_layout": "front"}
+    step = predictions(bev=bev, networks=networks)
+    assert [(panel.title, panel.layout_name) for panel in bev_panels(step)] == [
+        ("prediction", "road_layout"),
+        ("front", "front_layout"),
+    ]
+    one, two = draw_step(RIG, frame_set(), predictions()), draw_step(RIG, frame_set(), step)
+    assert two.shape[1] - one.shape[1] == BevView.fitted(GRID, 620, 800).size[0] + 16
+    u, _ = where(two, CLASS_COLOURS["lane_divider"])
+    assert u > one.shape[1]
+
+
+def test_layout_and_occupancy_of_two_networks_share_the_first_panel() -> None:
+    (panel,) = bev_panels(predictions(networks={"road_layout": "a", "occupancy": "b"}))
+    assert panel.layout is not None
+    assert panel.occupancy is not None
+
+
+def test_a_network_that_is_drawn_alone_is_the_prediction() -> None:
+    step = predictions(bev={"front_layout": layout()}, networks={"front_layout": "front"})
+    assert [(panel.title, panel.layout_name) for panel in bev_panels(step)] == [("prediction", "front_layout")]
 
 
 @pytest.mark.parametrize("grid", [BevGrid(0, 10, -50, 50, 1.0), BevGrid(0, 200, -4, 4, 1.0), BevGrid(0, 1, 0, 1, 1.0)])

@@ -204,6 +204,28 @@ def test_geometry_may_be_left_out(path):
     assert sorted({topic for topic, *_ in messages(path)}) == ["/occupancy", "/road_layout"]
 
 
+def test_belief_is_written_when_asked_for(path):
+    made = predictions()
+    belief = np.random.default_rng(5).random((2, *GRID.shape), np.float32)
+    layout = dataclasses.replace(made.road_layout, belief=belief)
+    occupancy = dataclasses.replace(made.occupancy, belief=belief[0])
+    made = dataclasses.replace(made, bev={"road_layout": layout, "occupancy": occupancy})
+    with Recorder(path, RIG, geometry=False, belief=True) as recorder:
+        recorder.write(made)
+    found = {topic: decoded for topic, _, _, decoded in messages(path)}
+    assert sorted(found) == ["/occupancy", "/occupancy_belief", "/road_layout", "/road_layout_belief"]
+    cells = np.frombuffer(found["/road_layout_belief"].data, np.uint8).reshape(GRID.shape[1], GRID.shape[0], 3)
+    np.testing.assert_array_equal(cells[:, :, 1].T, np.rint(belief[1] * 255))
+    np.testing.assert_array_equal(cells[:, :, 2].T.astype(bool), layout.observed)
+    assert [field.name for field in found["/occupancy_belief"].fields] == ["probability", "observed"]
+
+
+def test_outputs_without_a_belief_have_none_in_the_file(path):
+    with Recorder(path, RIG, geometry=False, belief=True) as recorder:
+        recorder.write(predictions())
+    assert sorted({topic for topic, *_ in messages(path)}) == ["/occupancy", "/road_layout"]
+
+
 def test_the_pose_of_the_set_is_written_with_the_predictions(path):
     step = Recorded().step(1)
     with Recorder(path, RIG) as recorder:

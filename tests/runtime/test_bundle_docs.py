@@ -6,13 +6,32 @@ from octobev.runtime.bundle import decode_manifest
 DOCS = Path(__file__).parents[2] / "docs" / "bundles.md"
 
 
-def test_examples_of_the_documentation_are_a_valid_manifest():
-    example, detections = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    manifest = decode_manifest(example.encode())
+RECURRENT = Path(__file__).parents[2] / "models" / "reference" / "bundle.toml"
+
+
+def examples():
+    return re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_example_of_the_documentation_is_a_valid_manifest():
+    manifest = decode_manifest(examples()[0].encode())
     assert list(manifest.castouts) == ["road_layout", "occupancy"]
     assert manifest.camera_networks["segmenter"].input.mean == (0.485, 0.456, 0.406)
+
+
+def test_example_of_detections_fits_to_the_first():
+    example, detections, _ = examples()
     outputs = decode_manifest(f"{example}\n{detections}".encode()).camera_networks["segmenter"].outputs
     assert outputs["objects"].tensors == {"tensor": "object_heat", "boxes": "object_boxes"}
     left_out = re.sub(r"(score_threshold|max_detections).*\n", "", detections)
     defaults = decode_manifest(f"{example}\n{left_out}".encode()).camera_networks["segmenter"].outputs["objects"]
     assert outputs["objects"] == defaults
+
+
+def test_example_of_a_second_entry_fits_to_a_recurrent_bundle():
+    example = examples()[2]
+    first_entry, found, _ = RECURRENT.read_text(encoding="utf-8").partition("[networks.front_layout]")
+    assert found
+    network = decode_manifest((first_entry + example).encode()).topdown_networks["front_layout"]
+    assert network.on_demand
+    assert list(network.outputs) == ["front_road_layout"]

@@ -12,6 +12,7 @@ from octobev.fusion.grid import BevGrid
 from octobev.runtime.predictions import (
     BevTensor,
     CameraOutput,
+    CorridorDirection,
     Detections,
     OccupancyGrid,
     Predictions,
@@ -161,3 +162,47 @@ def test_camera_arrays_fit_the_cameras() -> None:
         predictions(camera_mask=np.array([True]))
     with pytest.raises(InvalidArgument, match=r"camera_age_ns must be int64 \(2,\), got int32 \(2,\)"):
         predictions(camera_age_ns=np.zeros(2, np.int32))
+
+
+def direction(angle_rad: float) -> CorridorDirection:
+    filled = np.full(GRID.shape, angle_rad, np.float32)
+    observed = SEEN.copy()
+    observed[0, 0] = False
+    return CorridorDirection(GRID, filled, np.full(GRID.shape, 0.5, np.float32), observed, BITS)
+
+
+def test_a_layout_goes_with_the_direction_of_its_own_network() -> None:
+    first, second = direction(0.1), direction(0.2)
+    step = predictions(
+        bev={"a": first, "road_layout": layout(), "b": second, "cast": layout()},
+        networks={"a": "front", "road_layout": "topdown", "b": "topdown"},
+    )
+    assert step.direction_of("road_layout") is second
+    assert step.direction_of("cast") is None
+
+
+def test_geometry_takes_the_direction_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(RoadLayout, "geometry", lambda _, direction_rad: given.append(direction_rad))
+    predictions(bev={"road_layout": layout(), "direction": direction(0.25)}).geometry_of()
+    predictions().geometry_of()
+    assert given[1] is None
+    assert np.isnan(given[0][0, 0])
+    assert (given[0].ravel()[1:] == np.float32(0.25)).all()
+
+
+def test_geometry_is_that_of_a_road_layout() -> None:
+    with pytest.raises(InvalidArgument, match="road layout must be one of road_layout, got occupancy"):
+        predictions().geometry_of("occupancy")
+
+
+def test_direction_is_known_where_observed_and_sure_enough() -> None:
+    found = direction(0.25)
+    assert np.isfinite(found.known_rad(0.5)).sum() == found.observed.sum()
+    assert not np.isfinite(found.known_rad(0.6)).any()
+
+
+@pytest.mark.parametrize("shape", [(1, *GRID.shape), (3, *GRID.shape)])
+def test_belief_has_a_plane_for_each_class(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidArgument, match="belief must be"):
+        RoadLayout(GRID, ("a", "b"), layout().probability, SEEN, BITS, np.zeros(shape, np.float32))

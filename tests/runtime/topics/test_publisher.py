@@ -300,7 +300,7 @@ def test_geometry_is_computed_only_for_who_listens_to_it(
 ) -> None:
     asked = []
     geometry = RoadLayout.geometry
-    monkeypatch.setattr(RoadLayout, "geometry", lambda layout: asked.append(layout) or geometry(layout))
+    monkeypatch.setattr(RoadLayout, "geometry", lambda layout, direction: asked.append(layout) or geometry(layout))
     with Publisher(endpoint) as publisher, Subscriber(endpoint, "road_layout") as plain:
         assert publisher.wait_for_subscription("road_layout", WAIT_S)
         publisher.publish(make_predictions(0))
