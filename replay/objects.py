@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from .bodies import KINDS, VEHICLE
 
+OBJECT_CLASSES = KINDS[VEHICLE:]
+"""Names of the kinds that are looked for in an image, in the order of their numbers."""
+
 
 def visible_boxes(
     things: NDArray[np.int32], kinds: NDArray[np.uint8], *, least_side_px: float = 4.0, least_pixels: int = 12
@@ -31,8 +34,4 @@ def visible_boxes(
         np.minimum.at(low[:, axis], of, places - 0.5)
         np.maximum.at(high[:, axis], of, places + 0.5)
     kept = ((high - low).min(axis=1) >= least_side_px) & (pixels >= least_pixels)
-    return np.column_stack((kinds[found], low, high))[kept].astype(np.float32)
-
-
-OBJECT_CLASSES = KINDS[VEHICLE:]
-"""Names of the kinds that are looked for in an image, in the order of their numbers."""
+    return np.asarray(np.column_stack((kinds[found], low, high))[kept], np.float32)
