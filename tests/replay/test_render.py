@@ -9,10 +9,11 @@ from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera
 from octobev.replay import world as world_module
+from octobev.replay.bodies import VEHICLE
 from octobev.replay.daylight import Daylight, make_daylight
 from octobev.replay.ground import DRIVABLE, _patch
 from octobev.replay.markings import LINE_M, MarkingStyle, make_markings
-from octobev.replay.render import CLASSES, OBSTACLE, Renderer, View
+from octobev.replay.render import CLASSES, Renderer, View
 from octobev.replay.rigs import reference_rig
 from octobev.replay.roads import RoadNetwork
 from octobev.replay.world import START_NS, World
@@ -137,7 +138,11 @@ def test_sky_is_far_and_no_class(renderer: Renderer) -> None:
     sky = np.isinf(view.depth)
     assert sky[:40].mean() > 0.3
     assert (view.classes[sky] == CLASSES.index("other")).all()
-    assert (view.classes[view.things > 0] == OBSTACLE).all()
+    things = view.things > 0
+    cars = renderer.world.kinds[view.things] == VEHICLE
+    assert cars.any()
+    assert (view.classes[cars] == CLASSES.index("vehicle")).all()
+    assert (view.classes[things & ~cars] == CLASSES.index("obstacle")).all()
 
 
 def test_labels_do_not_change_the_picture(renderer: Renderer) -> None:
@@ -165,7 +170,7 @@ def test_every_lens_model_is_drawn(renderer: Renderer, model: LensModel) -> None
         Camera("any", lens, camera("front_main").ego_from_camera), renderer.world.ego_pose(NOW_NS), NOW_NS, labels=True
     )
     assert view.image.std() > 10
-    assert {CLASSES.index("drivable"), OBSTACLE} <= set(np.unique(view.classes).tolist())
+    assert {CLASSES.index("drivable"), CLASSES.index("obstacle")} <= set(np.unique(view.classes).tolist())
 
 
 def test_a_mixed_line_is_solid_on_one_side_and_dashed_on_the_other(world: World) -> None:

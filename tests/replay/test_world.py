@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
+from octobev.replay.bodies import OTHER, PEDESTRIAN, VEHICLE
 from octobev.replay.world import START_NS, World, _widened, _within
 
 GRID = BevGrid(-24.0, 40.0, -24.0, 24.0, 0.5)
@@ -108,3 +109,22 @@ def test_a_pole_is_widened_to_half_a_metre_and_a_house_is_not() -> None:
     assert np.ptp(_widened(pole, 0.5), axis=0) == pytest.approx([0.5, 0.5])
     house = np.array([[5.0, -2], [5, 2], [-5, 2], [-5, -2]])
     assert _widened(house, 0.5) == pytest.approx(house)
+
+
+def test_every_thing_is_of_the_kind_that_it_looks_like(world: World) -> None:
+    bodies = [world.standing, world.moving_bodies(NOW_NS)]
+    number = np.concatenate([placed.things for placed in bodies])
+    footprints = np.concatenate([placed.footprints for placed in bodies])
+    tops_m = np.concatenate([placed.tops_m for placed in bodies])
+    long_m = np.linalg.norm(footprints[:, 0] - footprints[:, 3], axis=1)
+    kinds = world.kinds[number]
+    assert world.kinds[0] == 0
+    assert number.max() == len(world.kinds) - 1
+    cars, people = kinds == VEHICLE, kinds == PEDESTRIAN
+    assert cars.sum() > 20
+    assert people.sum() > 5
+    assert ((long_m[cars] > 2.0) & (long_m[cars] < 9.5)).all()
+    assert ((tops_m[people] > 1.4) & (tops_m[people] < 2.0) & (long_m[people] < 0.6)).all()
+    assert (kinds[tops_m > 5.0] == OTHER).all()
+    driving = world.moving_bodies(NOW_NS).things
+    assert set(world.kinds[driving].tolist()) == {VEHICLE, PEDESTRIAN}
