@@ -7,7 +7,7 @@ other is checked by :mod:`octobev.runtime.references`.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Final, Literal
 
 import msgspec
@@ -28,6 +28,12 @@ RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
 _NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
 ALL_CAMERAS: Final = "*"
 """In a list of cameras: all cameras of the rig."""
+
+Variant = Literal["fp32", "int8"]
+"""In which arithmetic networks compute; `fp32` are the files that a network itself names."""
+
+OTHER_VARIANTS: Final = ("int8",)
+"""Variants that a manifest may list beside the network itself."""
 
 _SHA256_DIGITS: Final = 64
 _LARGEST_SIDE: Final = 16384
@@ -124,10 +130,21 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
         _check_activation(self.activation, allowed, self.kind)
 
 
+class NetworkVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """The same network in another arithmetic: `[networks.<id>.variants.int8]`."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_file(self.file, self.sha256)
+
+
 class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
     """A network that runs on every camera's image: `[networks.<id>]` with kind = "camera".
 
     cameras : names, or `*` for all cameras of the rig
+    variants : `int8` -> the file of that variant; without one the network runs as it is in every variant
     """
 
     file: str
@@ -135,9 +152,11 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     cameras: tuple[str, ...]
     input: ImageInput
     outputs: dict[str, ImageOutput]
+    variants: dict[Variant, NetworkVariant] = {}
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.sha256)
+        _check_variants(self.variants)
         _check_cameras(self.cameras)
         _check_not_empty("outputs", self.outputs)
         _check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
@@ -211,9 +230,11 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     lifts: tuple[Lift, ...]
     outputs: dict[str, TopDownOutput]
     states: tuple[State, ...] = ()
+    variants: dict[Variant, NetworkVariant] = {}
 
     def __post_init__(self) -> None:
         _check_file(self.file, self.sha256)
+        _check_variants(self.variants)
         _check_cameras(self.cameras)
         _check_not_empty("lifts", self.lifts)
         _check_not_empty("outputs", self.outputs)
@@ -399,6 +420,11 @@ def _check_activation(activation: str, allowed: Mapping[str, Sequence[str]], kin
     choices = allowed.get(kind, ("none",))
     if activation not in choices:
         raise BundleError(expected("activation", f"{' or '.join(choices)} for kind {kind}", activation))
+
+
+def _check_variants(names: Collection[str]) -> None:
+    if unknown := sorted(set(names) - set(OTHER_VARIANTS)):
+        raise BundleError(expected("variants", f"among {', '.join(OTHER_VARIANTS)}", ", ".join(unknown)))
 
 
 def _check_cameras(cameras: Sequence[str]) -> None:
