@@ -11,6 +11,7 @@ import typer
 
 from ..errors import OctobevError
 from ..runtime.bundle import Bundle, CameraNetwork, open_bundle
+from ..runtime.variants import select_variant, variants_of
 from . import EXIT_ERROR
 
 app = typer.Typer(no_args_is_help=True, help="Look into a model bundle, and check it.")
@@ -23,9 +24,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def info(path: PathArgument, as_json: JsonOption = False) -> None:
     """Print what a bundle is, which networks it has and which outputs it gives.
 
-    The manifest and the hashes of the models are checked; no network is loaded.
+    The manifest and the hashes of the models are checked; no network is loaded. `variants` names first the one that
+    `--variant auto` takes on this machine.
     """
-    bundle = open_bundle(path)
+    bundle = select_variant(open_bundle(path))
     if as_json:
         print(json.dumps(_description(bundle)))
         return
@@ -34,6 +36,8 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
     print(f"{manifest.name} {manifest.version}  {manifest.description}".rstrip())
     print(f"licence   {manifest.license or 'not stated'}")
     print(f"sha256    {bundle.sha256}")
+    others = [name for name in variants_of(bundle) if name != bundle.variant]
+    print(f"variants  {', '.join([f'{bundle.variant} (runs here)', *others])}")
     extent = f"x {grid.x_min_m:g}..{grid.x_max_m:g} m, y {grid.y_min_m:g}..{grid.y_max_m:g} m"
     print(f"grid      {extent}, {grid.shape[0]} x {grid.shape[1]} cells of {grid.resolution_m:g} m")
     print("networks")
@@ -43,8 +47,9 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
             what = f"camera   {image.width}x{image.height} {image.colour} {image.dtype}"
         else:
             what = f"topdown  lifts {', '.join(lift.source for lift in network.lifts)}"
+        files = ", ".join([network.file, *(variant.file for variant in network.variants.values())])
         when = "; on demand" if network.on_demand else ""
-        print(f"  {name:20} {what}; cameras {', '.join(network.cameras)}; {network.file}{when}")
+        print(f"  {name:20} {what}; cameras {', '.join(network.cameras)}; {files}{when}")
     print("outputs")
     for name, kind in bundle.outputs.items():
         print(f"  {name:20} {kind:13} {_origin(bundle, name)}")
@@ -67,6 +72,7 @@ def verify(path: PathArgument, as_json: JsonOption = False) -> None:
         found = msgspec.to_builtins(verification)
         print(json.dumps({"ok": True, "path": str(path), "sha256": bundle.sha256, **found}))
         return
+    print(f"variants  {', '.join(verification.variants)}")
     for network, providers in verification.providers.items():
         print(f"network   {network:20} {', '.join(providers)}")
     for output in verification.outputs:
@@ -79,6 +85,8 @@ def _description(bundle: Bundle) -> dict[str, Any]:
     return {
         "path": str(bundle.path),
         "sha256": bundle.sha256,
+        "variant": bundle.variant,
+        "variants": variants_of(bundle),
         "outputs": bundle.outputs,
         "default_outputs": bundle.default_outputs,
         "manifest": msgspec.to_builtins(bundle.manifest),

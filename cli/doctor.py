@@ -44,13 +44,15 @@ def doctor(
 def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Gather the report and the problems."""
     problems: list[str] = []
+    flags, fast = _cpu()
     report: dict[str, dict[str, Any]] = {
         "machine": {
             "python": sys.version.split()[0],
             "platform": platform.platform(),
             "cpu": _cpu_name(),
             "cpus usable": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-            "cpu features": [name for name in CPU_FEATURES if name in _cpu_flags()],
+            "cpu features": [name for name in CPU_FEATURES if name in flags],
+            "fast int8": list(fast) or "no: networks run in fp32",
         },
         "packages": {name: _version(name, problems) for name in PACKAGES},
         "kernels": _kernels(problems),
@@ -59,6 +61,15 @@ def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
         "bundle": _reference_bundle(problems),
     }
     return report, problems
+
+
+def _cpu() -> tuple[frozenset[str], tuple[str, ...]]:
+    """What the processor has, and which of it makes int8 networks fast."""
+    try:
+        from ..runtime.cpu import cpu_flags, fast_int8
+    except ImportError:  # kernels that cannot be loaded: a problem of its own, told below
+        return frozenset(), ()
+    return cpu_flags(), fast_int8()
 
 
 def _version(name: str, problems: list[str]) -> str:
@@ -103,20 +114,17 @@ def _reference_bundle(problems: list[str]) -> dict[str, Any]:
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
 
     try:
-        bundle = open_bundle(REFERENCE_BUNDLE)
+        from ..runtime.variants import select_variant
+    except ImportError as error:
+        problems.append(f"networks cannot be run: {error}")
+        return {"reference": "not opened"}
+    try:
+        bundle = select_variant(open_bundle(REFERENCE_BUNDLE))
     except OctobevError as error:
         problems.append(f"the reference bundle cannot be opened: {error}")
         return {"reference": "broken"}
-    return {"reference": f"{bundle.manifest.name} {bundle.manifest.version}", "sha256": bundle.sha256}
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = [line for line in file if line.startswith(("flags", "Features"))]
-    except OSError:
-        return set()
-    return set(lines[0].split(":", 1)[1].split()) if lines else set()
+    name = f"{bundle.manifest.name} {bundle.manifest.version}"
+    return {"reference": name, "variant": bundle.variant, "sha256": bundle.sha256}
 
 
 def _cpu_name() -> str:

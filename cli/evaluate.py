@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .variant import Variant, VariantOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from ..replay.evaluate import Evaluation
     from ..replay.evaluation_report import ReportWriter
     from ..replay.extremes import Extremes
-
-
-class Variant(StrEnum):
-    """Choices of `--variant`."""
-
-    FP32 = "fp32"
-    INT8 = "int8"
 
 
 _FAULTS = "Faults put on purpose"
@@ -36,9 +30,7 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(help="Model bundle (directory with bundle.toml). Default: the one that is shipped.")
     ] = None,
-    variant: Annotated[
-        Variant | None, typer.Option(help="Refuse a bundle whose networks compute otherwise. Default: as it is.")
-    ] = None,
+    variant: VariantOption = Variant.AUTO,
     warm_up: Annotated[int, typer.Option(min=0, help="Sets at the start of each drive that do not count.")] = 0,
     duration: Annotated[float | None, typer.Option(min=0.0, help="Only this many seconds of each drive.")] = None,
     reset_every_frame: Annotated[bool, typer.Option(help="Forget everything before each set.")] = False,
@@ -85,15 +77,13 @@ def evaluate(
     from ..replay.disturbance import Disturbance
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
-    from ..runtime.variants import check_variant, variant_of
+    from ..runtime.variants import select_variant
     from .source import is_synthetic, open_source
 
     disturbance = Disturbance(
         tuple(without_camera or ()), perturb_pitch_deg, perturb_mounting_deg, odometry_noise, odometry_noise_deg, seed
     )
-    opened = open_bundle(bundle or REFERENCE_BUNDLE)
-    if variant is not None:
-        check_variant(opened, variant.value)
+    opened = select_variant(open_bundle(bundle or REFERENCE_BUNDLE), variant.value)
     writer, extremes = _report_writer(report_to)
     for name in drives:
         if not is_synthetic(name):
@@ -113,7 +103,7 @@ def evaluate(
 
         result = evaluation.evaluate(
             sources(),
-            lambda rig: Runtime(opened, rig, threads=threads),
+            lambda rig: Runtime(opened, rig, threads=threads, variant=opened.variant),
             warm_up=warm_up,
             duration_s=duration,
             reset_every_frame=reset_every_frame,
@@ -124,7 +114,7 @@ def evaluate(
     settings = {
         "bundle": opened.manifest.name,
         "bundle_sha256": opened.sha256,
-        "variant": variant_of(opened),
+        "variant": opened.variant,
         "drives": names,
         "seconds": seconds,
         "rate_hz": rate,

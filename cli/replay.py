@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .variant import Variant, VariantOption
+
 if TYPE_CHECKING:
     from ..fusion.rig import Rig
     from ..replay.drive import Drive, DriveStep
@@ -36,6 +38,7 @@ def replay(
             help="Only these outputs, separated by commas; nothing else is computed. See `octobev bundle info`."
         ),
     ] = None,
+    variant: VariantOption = Variant.AUTO,
     rate: Annotated[
         float | None, typer.Option(help="Speed: 1 as recorded, 2 twice as fast. Default: as fast as it goes.")
     ] = None,
@@ -79,7 +82,7 @@ def replay(
     source = open_source(drive)
     used_rig = _used_rig(source, rig, cameras)
     with ExitStack() as stack:
-        runtime = stack.enter_context(_runtime(bundle, used_rig, outputs, threads))
+        runtime = stack.enter_context(_runtime(bundle, used_rig, outputs, threads, variant))
         sinks = _sinks(stack, runtime, source.name, publish, pictures)
         if record is not None:
             sinks["record"] = _recorder(stack, runtime, record, force, record_frames, record_belief)
@@ -89,11 +92,11 @@ def replay(
     if as_json:
         print(json.dumps({**summary_json(summary), "provenance": _provenance(runtime)}))
     else:
-        print_summary(summary)
+        print_summary(summary, runtime)
     exit_with(summary)
 
 
-def print_summary(summary: ReplaySummary) -> None:
+def print_summary(summary: ReplaySummary, runtime: Runtime) -> None:
     """Print what a person wants to know."""
     from rich.console import Console
     from rich.table import Table
@@ -105,6 +108,9 @@ def print_summary(summary: ReplaySummary) -> None:
         f" ({summary.sets_per_second:.1f} sets/s, {summary.fps:.0f} frames/s)"
     )
     console.print(f"outputs: {', '.join(summary.outputs) or 'none'}")
+    console.print(
+        f"networks: {runtime.bundle.manifest.name} {runtime.bundle.manifest.version}, {runtime.bundle.variant}"
+    )
     table = Table("stage", "p50 ms", "p99 ms", box=None, header_style="dim")
     for stage, values in summary.stages_ms.items():
         table.add_row(stage, f"{values['p50']:.2f}", f"{values['p99']:.2f}")
@@ -149,11 +155,12 @@ def _used_rig(source: Drive, rig: Path | None, cameras: str | None) -> Rig:
     return used if names is None else used.select(names)
 
 
-def _runtime(bundle: Path | None, rig: Rig, outputs: str | None, threads: int | None) -> Runtime:
+def _runtime(bundle: Path | None, rig: Rig, outputs: str | None, threads: int | None, variant: Variant) -> Runtime:
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
 
-    return Runtime(open_bundle(bundle or REFERENCE_BUNDLE), rig, outputs=split_names(outputs), threads=threads)
+    opened = open_bundle(bundle or REFERENCE_BUNDLE)
+    return Runtime(opened, rig, outputs=split_names(outputs), threads=threads, variant=variant.value)
 
 
 def _sinks(

@@ -21,11 +21,13 @@ from .manifest import (
     Lift,
     Manifest,
     NetworkSpec,
+    NetworkVariant,
     Provider,
     RuntimeOptions,
     State,
     TopDownNetwork,
     TopDownOutput,
+    Variant,
 )
 from .references import check_references, image_output
 from .strict_toml import build
@@ -45,6 +47,7 @@ __all__ = [
     "State",
     "TopDownNetwork",
     "TopDownOutput",
+    "Variant",
     "open_bundle",
 ]
 
@@ -84,11 +87,13 @@ class Bundle:
     path : the directory
     sha256 : of the bytes of `bundle.toml`, which pins the models
     manifest : what the file says
+    variant : which files of its networks are read; see :func:`octobev.runtime.variants.select_variant`
     """
 
     path: Path
     sha256: str
     manifest: Manifest
+    variant: Variant = "fp32"
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -182,8 +187,12 @@ class Bundle:
         looked_at = {name for reader in readers for name in self.cameras(reader, rig)}
         return tuple(name for name in meant if name in looked_at)
 
-    def model_bytes(self, network_id: str) -> bytes:
+    def model_bytes(self, network_id: str, variant: Variant | None = None) -> bytes:
         """Read the ONNX file of a network and check its hash again: what is loaded is what was checked.
+
+        Parameters
+        ----------
+        variant : whose file; a network that does not list it has one file for all. None: :attr:`variant`
 
         Raises
         ------
@@ -191,7 +200,11 @@ class Bundle:
             The file is missing, not a plain file inside the bundle, too large, or not the one that the manifest pins.
         """
         spec = self._network(network_id)
-        return _read_model(self.path, spec, f"{self.path / MANIFEST_NAME}: networks.{network_id}")
+        where = f"{self.path / MANIFEST_NAME}: networks.{network_id}"
+        chosen = self.variant if variant is None else variant
+        if chosen in spec.variants:
+            return _read_model(self.path, spec.variants[chosen], f"{where}.variants.{chosen}")
+        return _read_model(self.path, spec, where)
 
     def _network(self, network_id: str) -> NetworkSpec:
         if network_id not in self.manifest.networks:
@@ -224,8 +237,10 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(expected(f"{file}: size", f"at most {_LARGEST_MANIFEST} bytes", file.stat().st_size))
     content = file.read_bytes()
     bundle = Bundle(directory, hashlib.sha256(content).hexdigest(), decode_manifest(content, str(file)))
-    for network_id in bundle.manifest.networks:
+    for network_id, spec in bundle.manifest.networks.items():
         bundle.model_bytes(network_id)
+        for variant in spec.variants:
+            bundle.model_bytes(network_id, variant)
     return bundle
 
 
@@ -243,7 +258,7 @@ def decode_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
     return manifest
 
 
-def _read_model(directory: Path, spec: NetworkSpec, where: str) -> bytes:
+def _read_model(directory: Path, spec: NetworkSpec | NetworkVariant, where: str) -> bytes:
     try:
         file = (directory / spec.file).resolve(strict=True)
         status = file.stat()

@@ -20,8 +20,10 @@ from .frames import Frame, FrameSet
 from .hydranet import CameraResults, HydraNet
 from .memory import Memory
 from .predictions import CameraPrediction, Predictions, Provenance
+from .session import InputWatch
 from .stages import StageTimes
 from .topdowns import TopDowns
+from .variants import VariantChoice, select_variant
 
 T = TypeVar("T")
 
@@ -39,15 +41,17 @@ class Runtime:
         cameras that it needs. None: `bundle.default_outputs`
     threads : worker threads; None: the CPUs that this process may use. Results do not depend on it.
     max_gap_s : a longer time between two sets makes the state begin anew
+    variant : which arithmetic the networks compute in: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the
+        processor has int8 dot products. `bundle.variant` and the predictions' provenance say which one it is.
 
     Raises
     ------
     InvalidArgument
-        An unknown output, or no thread.
+        An unknown output or variant, or no thread.
     RigError
         What is wanted needs a camera that the rig lacks.
     BundleError
-        A network is not what the manifest declares.
+        A network is not what the manifest declares, or the bundle has no such variant.
     """
 
     def __init__(
@@ -58,8 +62,9 @@ class Runtime:
         threads: int | None = None,
         *,
         max_gap_s: float = 1.0,
+        variant: VariantChoice = "auto",
     ) -> None:
-        self.bundle = bundle
+        self.bundle = bundle = select_variant(bundle, variant)
         self.rig = rig
         self.threads = usable_cpus() if threads is None else threads
         if self.threads < 1:
@@ -130,6 +135,18 @@ class Runtime:
         """Forget what is carried over time; the next step says so."""
         self._memory.forget(reason)
 
+    def watch_inputs(self, watch: InputWatch | None) -> None:
+        """Have something called with what each network is about to read: to calibrate it, or to look for a fault.
+
+        Parameters
+        ----------
+        watch : gets the id of a network and its inputs by tensor name, before each of its runs: a per-camera network
+            runs once a camera (or group of them), on one of the worker threads. The arrays are the network's own
+            memory, which the next run overwrites: read or copy them. None: nothing any more
+        """
+        for network in [*(net.network for net in self._hydranets.values()), *self._topdowns.networks.values()]:
+            network.watch_inputs(watch)
+
     def close(self) -> None:
         """End the worker threads. A closed runtime cannot step."""
         self._closed = True
@@ -176,6 +193,7 @@ class Runtime:
             versions=tuple((name, importlib.metadata.version(name)) for name in _VERSIONED),
             providers=tuple((name, tuple(network.providers)) for name, network in networks.items()),
             threads=self.threads,
+            variant=self.bundle.variant,
         )
 
 

@@ -6,15 +6,23 @@ other is checked by :mod:`octobev.runtime.references`.
 
 from __future__ import annotations
 
-import string
-from collections.abc import Mapping, Sequence, Sized
 from typing import Final, Literal
 
 import msgspec
 
 from ..errors import BundleError, expected
 from ..fusion.grid import BevGrid
-from .camera_names import ANY as ALL_CAMERAS
+from .manifest_checks import (
+    check_activation,
+    check_cameras,
+    check_classes,
+    check_file,
+    check_name,
+    check_not_empty,
+    check_positive,
+    check_unique,
+    check_variants,
+)
 
 SCHEMA: Final = 1
 """Version of the manifest format that this code reads."""
@@ -23,11 +31,9 @@ _POSITIVE_IN_CASTOUT: Final = (
     "half_life_s", "range_m", "full_evidence_m", "gain", "independent_after_s", "limit", "depth_sigma_m",
 )  # fmt: skip
 
-RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
-"""Topics of the runtime itself: no output may be called so."""
+Variant = Literal["fp32", "int8"]
+"""In which arithmetic networks compute; `fp32` are the files that a network itself names."""
 
-_NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
-_SHA256_DIGITS: Final = 64
 _LARGEST_SIDE: Final = 16384
 _LARGEST_STRIDE: Final = 1024
 _MOST_PIXELS: Final = 1 << 25
@@ -71,8 +77,8 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
     fill: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_positive("width", self.width, _LARGEST_SIDE)
-        _check_positive("height", self.height, _LARGEST_SIDE)
+        check_positive("width", self.width, _LARGEST_SIDE)
+        check_positive("height", self.height, _LARGEST_SIDE)
         if self.width * self.height > _MOST_PIXELS:
             raise BundleError(expected("width * height", f"at most {_MOST_PIXELS}", self.width * self.height))
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -126,10 +132,10 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
         elif self.stride is None:
             raise BundleError(expected("stride", f"given for kind {self.kind}", "nothing"))
         else:
-            _check_positive("stride", self.stride, _LARGEST_STRIDE)
-        _check_classes(self.classes, needed=self.kind in ("segmentation", "detections"), kind=self.kind)
+            check_positive("stride", self.stride, _LARGEST_STRIDE)
+        check_classes(self.classes, needed=self.kind in ("segmentation", "detections"), kind=self.kind)
         allowed = {"segmentation": ("none", "sigmoid", "softmax"), "depth": ("none", "exp")}
-        _check_activation(self.activation, allowed | {"detections": ("none", "sigmoid")}, self.kind)
+        check_activation(self.activation, allowed | {"detections": ("none", "sigmoid")}, self.kind)
         self._check_detections()
 
     def _check_detections(self) -> None:
@@ -142,7 +148,7 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
             raise BundleError(expected("score_threshold and max_detections", wanted, "given"))
         if not 0 <= self.score_threshold < 1:
             raise BundleError(expected("score_threshold", "at least 0 and below 1", self.score_threshold))
-        _check_positive("max_detections", self.max_detections, _MOST_DETECTIONS)
+        check_positive("max_detections", self.max_detections, _MOST_DETECTIONS)
 
     @property
     def tensors(self) -> dict[str, str]:
@@ -150,11 +156,22 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
         return {"tensor": self.tensor} | ({} if self.boxes is None else {"boxes": self.boxes})
 
 
+class NetworkVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """The same network in another arithmetic: `[networks.<id>.variants.int8]`."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_file(self.file, self.sha256)
+
+
 class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
     """A network that runs on every camera's image: `[networks.<id>]` with kind = "camera".
 
     cameras : names, or patterns such as `front*`; `*` alone: all cameras of the rig
     on_demand : its outputs are given only to whoever names them
+    variants : `int8` -> the file of that variant; without one the network runs as it is in every variant
     """
 
     file: str
@@ -163,14 +180,16 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     input: ImageInput
     outputs: dict[str, ImageOutput]
     on_demand: bool = False
+    variants: dict[Variant, NetworkVariant] = {}
 
     def __post_init__(self) -> None:
-        _check_file(self.file, self.sha256)
-        _check_cameras(self.cameras)
-        _check_not_empty("outputs", self.outputs)
-        _check_unique("outputs' tensors", [name for out in self.outputs.values() for name in out.tensors.values()])
+        check_file(self.file, self.sha256)
+        check_variants(self.variants)
+        check_cameras(self.cameras)
+        check_not_empty("outputs", self.outputs)
+        check_unique("outputs' tensors", [name for out in self.outputs.values() for name in out.tensors.values()])
         for name, output in self.outputs.items():
-            _check_name(f"outputs.{name}", name)
+            check_name(f"outputs.{name}", name)
             stride = output.stride or 1
             if self.input.width % stride or self.input.height % stride:
                 size = f"{self.input.width}x{self.input.height}"
@@ -196,7 +215,7 @@ class Lift(msgspec.Struct, frozen=True, kw_only=True):
     border_px: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_not_empty("heights_m", self.heights_m)
+        check_not_empty("heights_m", self.heights_m)
         if self.border_px < 0:
             raise BundleError(expected("border_px", "at least 0", self.border_px))
 
@@ -225,9 +244,9 @@ class TopDownOutput(msgspec.Struct, frozen=True, kw_only=True):
     activation: Literal["none", "sigmoid", "softmax"] = "none"
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes, needed=self.kind == "road_layout", kind=self.kind)
+        check_classes(self.classes, needed=self.kind == "road_layout", kind=self.kind)
         allowed = {"road_layout": ("none", "sigmoid", "softmax"), "occupancy": ("none", "sigmoid")}
-        _check_activation(self.activation, allowed, self.kind)
+        check_activation(self.activation, allowed, self.kind)
 
 
 class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="topdown"):
@@ -244,17 +263,19 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     outputs: dict[str, TopDownOutput]
     states: tuple[State, ...] = ()
     on_demand: bool = False
+    variants: dict[Variant, NetworkVariant] = {}
 
     def __post_init__(self) -> None:
-        _check_file(self.file, self.sha256)
-        _check_cameras(self.cameras)
-        _check_not_empty("lifts", self.lifts)
-        _check_not_empty("outputs", self.outputs)
-        _check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
+        check_file(self.file, self.sha256)
+        check_variants(self.variants)
+        check_cameras(self.cameras)
+        check_not_empty("lifts", self.lifts)
+        check_not_empty("outputs", self.outputs)
+        check_unique("outputs' tensors", [output.tensor for output in self.outputs.values()])
         for name in self.outputs:
-            _check_name(f"outputs.{name}", name)
-        _check_unique("input tensors", [lift.tensor for lift in self.lifts] + [state.input for state in self.states])
-        _check_unique("states' output tensors", [state.output for state in self.states])
+            check_name(f"outputs.{name}", name)
+        check_unique("input tensors", [lift.tensor for lift in self.lifts] + [state.input for state in self.states])
+        check_unique("states' output tensors", [state.output for state in self.states])
 
 
 class CastOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,19 +325,19 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("min_mass", "depth_sigma_relative"):
             if getattr(self, name) < 0:
                 raise BundleError(expected(name, "at least 0", getattr(self, name)))
-        _check_not_empty("heights_m", self.heights_m)
-        _check_positive("subsamples", self.subsamples, 8)
+        check_not_empty("heights_m", self.heights_m)
+        check_positive("subsamples", self.subsamples, 8)
         if unknown := [name for name in self.thin if name not in self.classes]:
             raise BundleError(expected("thin", f"among {', '.join(self.classes)}", unknown[0]))
         if self.kind == "road_layout":
-            _check_not_empty("classes", self.classes)
+            check_not_empty("classes", self.classes)
             for name, sources in self.classes.items():
-                _check_name(f"classes.{name}", name)
-                _check_not_empty(f"classes.{name}", sources)
+                check_name(f"classes.{name}", name)
+                check_not_empty(f"classes.{name}", sources)
             if self.occupied_by:
                 raise BundleError(expected("occupied_by", "left out for kind road_layout", list(self.occupied_by)))
         else:
-            _check_not_empty("occupied_by", self.occupied_by)
+            check_not_empty("occupied_by", self.occupied_by)
             if self.classes:
                 raise BundleError(expected("classes", "left out for kind occupancy", list(self.classes)))
         for name, probability in self.prior.items():
@@ -355,7 +376,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     graph_optimization: Literal["disabled", "basic", "extended", "all"] = "all"
 
     def __post_init__(self) -> None:
-        _check_not_empty("providers", self.providers)
+        check_not_empty("providers", self.providers)
 
 
 NetworkSpec = CameraNetwork | TopDownNetwork
@@ -379,12 +400,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             raise BundleError(expected("schema", str(SCHEMA), self.schema))
         if self.grid.cells > _MOST_CELLS:
             raise BundleError(expected("grid: cells", f"at most {_MOST_CELLS}", self.grid.cells))
-        _check_not_empty("networks", self.networks)
-        _check_not_empty("name", self.name)
+        check_not_empty("networks", self.networks)
+        check_not_empty("name", self.name)
         for name in self.networks:
-            _check_name(f"networks.{name}", name, reserved=False)
+            check_name(f"networks.{name}", name, reserved=False)
         for name in self.castouts:
-            _check_name(f"castouts.{name}", name)
+            check_name(f"castouts.{name}", name)
 
     @property
     def camera_networks(self) -> dict[str, CameraNetwork]:
@@ -395,55 +416,3 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def topdown_networks(self) -> dict[str, TopDownNetwork]:
         """The networks that run on the grid."""
         return {name: n for name, n in self.networks.items() if isinstance(n, TopDownNetwork)}
-
-
-def _check_positive(what: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise BundleError(expected(what, f"1..{most}", value))
-
-
-def _check_not_empty(what: str, values: Sized) -> None:
-    if not len(values):
-        raise BundleError(expected(what, "not empty", "nothing"))
-
-
-def _check_unique(what: str, values: Sequence[str]) -> None:
-    if twice := sorted({value for value in values if values.count(value) > 1}):
-        raise BundleError(expected(what, "unique", f"{', '.join(twice)} more than once"))
-
-
-def _check_name(what: str, name: str, *, reserved: bool = True) -> None:
-    if not name or not set(name) <= _NAME_LETTERS:
-        raise BundleError(expected(what, "named with letters, digits and '_' only", repr(name)))
-    if reserved and name in RESERVED_NAMES:
-        raise BundleError(expected(what, f"named other than {', '.join(sorted(RESERVED_NAMES))}", repr(name)))
-
-
-def _check_classes(classes: Sequence[str], *, needed: bool, kind: str) -> None:
-    if needed != bool(classes):
-        wanted = "one name per channel" if needed else "left out"
-        raise BundleError(expected("classes", f"{wanted} for kind {kind}", list(classes)))
-    _check_unique("classes", classes)
-    for name in classes:
-        _check_name("classes", name, reserved=False)
-
-
-def _check_activation(activation: str, allowed: Mapping[str, Sequence[str]], kind: str) -> None:
-    choices = allowed.get(kind, ("none",))
-    if activation not in choices:
-        raise BundleError(expected("activation", f"{' or '.join(choices)} for kind {kind}", activation))
-
-
-def _check_cameras(cameras: Sequence[str]) -> None:
-    _check_not_empty("cameras", cameras)
-    _check_unique("cameras", cameras)
-    if ALL_CAMERAS in cameras and len(cameras) > 1:
-        raise BundleError(expected("cameras", f'names and patterns, or "{ALL_CAMERAS}" alone', list(cameras)))
-
-
-def _check_file(file: str, sha256: str) -> None:
-    parts = file.split("/")
-    if "\\" in file or ":" in file or "\0" in file or any(part in ("", ".", "..") for part in parts):
-        raise BundleError(expected("file", "a relative path inside the bundle", repr(file)))
-    if len(sha256) != _SHA256_DIGITS or not set(sha256) <= set("0123456789abcdef"):
-        raise BundleError(expected("sha256", f"{_SHA256_DIGITS} hexadecimal digits in lower case", repr(sha256)))

@@ -75,6 +75,7 @@ class Provenance:
     versions : package name -> version
     providers : network name -> execution providers in use, in order
     threads : worker threads of the runtime
+    variant : `fp32` or `int8`: which of the files that the manifest pins ran
     """
 
     bundle_name: str
@@ -83,6 +84,7 @@ class Provenance:
     versions: tuple[tuple[str, str], ...]
     providers: tuple[tuple[str, tuple[str, ...]], ...]
     threads: int
+    variant: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

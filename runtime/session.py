@@ -28,6 +28,9 @@ _DTYPES: Final[dict[str, Any]] = {
     "bool": np.bool_,
     **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
+InputWatch = Callable[[str, Mapping[str, NDArray[Any]]], None]
+"""Looks at the inputs of a network, see :meth:`Network.watch_inputs`."""
+
 _ONLY_EXCEPTIONS: Final = 4  # ORT's log severity "fatal": an error is raised, not also printed
 _DEFAULTS: Final = RuntimeOptions()
 
@@ -89,6 +92,7 @@ class Network:
         del parsed
         options = _session_options(threads, graph_optimization, profile_prefix)
         self._session = _load(model, name, options, providers)
+        self._watch: InputWatch | None = None
         self.input_specs = _tensor_specs(self._session.get_inputs, name)
         self.output_specs = _tensor_specs(self._session.get_outputs, name)
 
@@ -117,7 +121,15 @@ class Network:
             raise InvalidArgument(expected(f"network {self.name}: bound inputs", "all", f"none for {missing[0]}"))
         _check_arrays(f"network {self.name}: input", inputs, self.input_specs, writeable=False)
         _check_arrays(f"network {self.name}: output", outputs, self.output_specs, writeable=True)
-        return Binding(self._session, self.name, inputs, outputs)
+        return Binding(self._session, self.name, inputs, outputs, lambda: self._watch)
+
+    def watch_inputs(self, watch: InputWatch | None) -> None:
+        """Have something called before every run from now on, on the thread of the run; None: nothing.
+
+        It gets the network's name and its bound input arrays, which the next run overwrites: to be read or copied, not
+        changed or kept.
+        """
+        self._watch = watch
 
     def end_profiling(self) -> Path:
         """Stop profiling and return the file: Chrome trace events in JSON, one of category `Node` per executed node."""
@@ -133,9 +145,11 @@ class Binding:
         name: str,
         inputs: Mapping[str, NDArray[Any]],
         outputs: Mapping[str, NDArray[Any]],
+        watch: Callable[[], InputWatch | None],
     ) -> None:
         self._session = session
         self._name = name
+        self._watch = watch
         names = [value.name for value in session.get_outputs()]
         self._unbound = [key for key in names if key not in outputs]
         self._arrays = (dict(inputs), dict(outputs))  # the session holds bare pointers into them
@@ -157,6 +171,8 @@ class Binding:
         NetworkError
             ONNX Runtime failed.
         """
+        if (watch := self._watch()) is not None:
+            watch(self._name, self._arrays[0])
         for key in self._unbound:  # anew each time: what the run before allocated belongs to its caller
             self._binding.bind_output(key)
         try:

@@ -62,22 +62,24 @@ def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str], name: str) -> N
         if index is None or index in nodes:
             continue
         nodes.add(index)
-        used = set(_names_used(graph.node[index])) - needed
+        used = set(names_used(graph.node[index])) - needed
         needed |= used
         pending.extend(used)
     kept = [declared[output] for output in outputs]
-    _replace(graph.output, kept)
-    _replace(graph.node, [node for index, node in enumerate(graph.node) if index in nodes])
-    _replace(graph.input, [value for value in graph.input if value.name in needed])
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
-    _replace(graph.sparse_initializer, [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed])
+    replace_content(graph.output, kept)
+    replace_content(graph.node, [node for index, node in enumerate(graph.node) if index in nodes])
+    replace_content(graph.input, [value for value in graph.input if value.name in needed])
+    replace_content(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
+    replace_content(
+        graph.sparse_initializer, [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]
+    )
     made = {tensor for node in graph.node for tensor in node.output}
-    _replace(graph.value_info, [value for value in graph.value_info if value.name in made])
+    replace_content(graph.value_info, [value for value in graph.value_info if value.name in made])
     known = made | needed
-    _replace(graph.quantization_annotation, [q for q in graph.quantization_annotation if q.tensor_name in known])
+    replace_content(graph.quantization_annotation, [q for q in graph.quantization_annotation if q.tensor_name in known])
 
 
-def _replace(field: object, kept: list[object]) -> None:
+def replace_content(field: object, kept: Sequence[object]) -> None:
     """Give a repeated protobuf field new content; `kept` are messages of the field itself, so they are copied first."""
     copies = [type(message)() for message in kept]
     for copy, message in zip(copies, kept, strict=True):
@@ -86,12 +88,13 @@ def _replace(field: object, kept: list[object]) -> None:
     field.extend(copies)  # type: ignore[attr-defined]
 
 
-def _names_used(node: onnx.NodeProto) -> Iterator[str]:
+def names_used(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the tensors that a node reads, also inside of bodies of control flow."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for body in [attribute.g, *attribute.graphs]:
             for inner in body.node:
-                yield from _names_used(inner)
+                yield from names_used(inner)
             yield from (value.name for value in body.output)
 
 

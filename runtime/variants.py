@@ -1,36 +1,93 @@
-"""In which arithmetic a bundle's networks compute: read from the networks themselves."""
+"""Variants of a bundle's networks: the same networks in another arithmetic, and which of them suits this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 import onnx
 
-from ..errors import BundleError, expected
-from .bundle import Bundle
+from ..errors import BundleError, InvalidArgument, expected
+from .bundle import Bundle, Variant
+from .cpu import fast_int8
+from .subgraph import parse_model
 
-Variant = Literal["fp32", "int8"]
+VariantChoice = Literal["auto", "fp32", "int8"]
+
+VARIANT_CHOICES: Final = ("auto", "fp32", "int8")
 
 _QUANTISED: Final = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 
 
-def variant_of(bundle: Bundle) -> Variant:
-    """`int8` for a bundle with a network that quantises its activations, `fp32` for one without."""
-    for network_id in bundle.manifest.networks:
-        graph = onnx.load_from_string(bundle.model_bytes(network_id)).graph
-        if any(node.op_type in _QUANTISED for node in graph.node):
-            return "int8"
-    return "fp32"
+def select_variant(
+    bundle: Bundle, choice: VariantChoice = "auto", int8_features: Sequence[str] | None = None
+) -> Bundle:
+    """The bundle with the networks of one variant; a network without variants runs as it is in every one.
 
-
-def check_variant(bundle: Bundle, wanted: Variant) -> None:
-    """Refuse a bundle that is not of the wanted variant.
+    Parameters
+    ----------
+    choice : `fp32`, `int8`, or `auto`: int8 where the processor has int8 dot products and the bundle has int8
+        networks, otherwise fp32
+    int8_features : what the processor has, see :func:`octobev.runtime.cpu.fast_int8`; None: this one is asked
 
     Raises
     ------
+    InvalidArgument
+        No such choice.
     BundleError
-        Saying which one the bundle has.
+        The bundle has no such variant, or a variant's inputs or outputs are not those of the network itself.
     """
-    actual = variant_of(bundle)
-    if actual != wanted:
-        raise BundleError(expected(f"variant of bundle {bundle.manifest.name}", wanted, f"{actual} only"))
+    if choice not in VARIANT_CHOICES:
+        raise InvalidArgument(expected("variant", f"one of {', '.join(VARIANT_CHOICES)}", choice))
+    available = variants_of(bundle)
+    wanted: Variant
+    if choice == "auto":
+        fast = fast_int8() if int8_features is None else int8_features
+        wanted = "int8" if "int8" in available and (fast or "fp32" not in available) else "fp32"
+    else:
+        wanted = choice
+    if wanted not in available:
+        raise BundleError(expected(f"variant of bundle {bundle.manifest.name}", wanted, f"{available[0]} only"))
+    for network_id, spec in bundle.manifest.networks.items():
+        if wanted in spec.variants:
+            _check_same_tensors(bundle, network_id, wanted)
+    return replace(bundle, variant=wanted)
+
+
+def variants_of(bundle: Bundle) -> tuple[Variant, ...]:
+    """Which variants a bundle has, fp32 first.
+
+    A bundle with an int8 network has int8; one whose own files (not their variants) compute in int8 has no fp32.
+    """
+    networks = bundle.manifest.networks
+    listed = any("int8" in spec.variants for spec in networks.values())
+    if any(is_quantised(parse_model(bundle.model_bytes(name, "fp32"), name)) for name in networks):
+        return ("int8",)
+    return ("fp32", "int8") if listed else ("fp32",)
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Whether a network quantises its activations."""
+    return any(node.op_type in _QUANTISED for node in model.graph.node)
+
+
+def _check_same_tensors(bundle: Bundle, network_id: str, variant: Variant) -> None:
+    own = parse_model(bundle.model_bytes(network_id, "fp32"), network_id).graph
+    other = parse_model(bundle.model_bytes(network_id, variant), f"{network_id}, variant {variant}").graph
+    for what, mine, theirs in (("inputs", own.input, other.input), ("outputs", own.output, other.output)):
+        wanted, actual = _tensors(mine), _tensors(theirs)
+        if wanted != actual:
+            where = f"{bundle.path}: networks.{network_id}.variants.{variant}: {what}"
+            raise BundleError(expected(where, f"those of the network ({wanted})", actual))
+
+
+def _tensors(values: Sequence[onnx.ValueInfoProto]) -> str:
+    """Name, type and shape of every tensor."""
+    described = []
+    for value in values:
+        tensor = value.type.tensor_type
+        sizes = [size.dim_param or (size.dim_value if size.HasField("dim_value") else "?") for size in tensor.shape.dim]
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        described.append(f"{value.name} {kind} [{', '.join(map(str, sizes))}]")
+    return "; ".join(described)

@@ -15,6 +15,9 @@ from .bundle import Bundle
 from .camera_names import ANY
 from .engine import Runtime
 from .frames import Frame, FrameSet
+from .manifest import Variant
+from .predictions import Predictions
+from .variants import variants_of
 
 _GREY: Final = 128
 _HEIGHT_M: Final = 1.5
@@ -36,11 +39,13 @@ class VerifiedOutput:
 class Verification:
     """What the dry run of a bundle found.
 
+    variants : which ones the bundle has; each was run
     providers : network -> execution providers in use
     versions : package -> version
     outputs : what came out
     """
 
+    variants: tuple[Variant, ...]
     providers: dict[str, tuple[str, ...]]
     versions: dict[str, str]
     outputs: tuple[VerifiedOutput, ...]
@@ -48,6 +53,8 @@ class Verification:
 
 def verify_bundle(bundle: Bundle) -> Verification:
     """Load every network of a bundle, check it against the manifest, and run everything once on a grey image.
+
+    Every variant is run; what they have in common is reported once.
 
     The cameras are stand-ins: those that the manifest names (one for a pattern), level, looking ahead. Networks that
     run on demand are run too.
@@ -57,15 +64,8 @@ def verify_bundle(bundle: Bundle) -> Verification:
     BundleError
         A network that is not as declared, cannot run, or gives NaN or Inf.
     """
-    rig = _stand_in_rig(bundle)
-    with Runtime(bundle, rig, outputs=bundle.outputs, threads=1) as runtime:
-        first = rig.cameras[0].intrinsics
-        grey = np.full((first.height, first.width, 3), _GREY, dtype=np.uint8)
-        frames = tuple(Frame(name, 0, grey) for name in rig.names)
-        predictions = runtime.step(FrameSet(0, frames, Pose.identity()))
-    if predictions.invalid:
-        failures = "; ".join(f"{name}: {why}" for name, why in predictions.invalid.items())
-        raise BundleError(f"bundle {bundle.manifest.name}: " + expected("outputs of a grey image", "valid", failures))
+    variants = variants_of(bundle)
+    predictions, *_ = [_dry_run(bundle, variant) for variant in variants]
     kinds = bundle.outputs
     outputs = tuple(
         VerifiedOutput(
@@ -75,7 +75,22 @@ def verify_bundle(bundle: Bundle) -> Verification:
         )
         for topic, output in predictions.outputs()
     )
-    return Verification(dict(predictions.provenance.providers), dict(predictions.provenance.versions), outputs)
+    provenance = predictions.provenance
+    return Verification(variants, dict(provenance.providers), dict(provenance.versions), outputs)
+
+
+def _dry_run(bundle: Bundle, variant: Variant) -> Predictions:
+    rig = _stand_in_rig(bundle)
+    with Runtime(bundle, rig, outputs=bundle.outputs, threads=1, variant=variant) as runtime:
+        first = rig.cameras[0].intrinsics
+        grey = np.full((first.height, first.width, 3), _GREY, dtype=np.uint8)
+        frames = tuple(Frame(name, 0, grey) for name in rig.names)
+        predictions = runtime.step(FrameSet(0, frames, Pose.identity()))
+    if predictions.invalid:
+        failures = "; ".join(f"{name}: {why}" for name, why in predictions.invalid.items())
+        what = f"bundle {bundle.manifest.name}, {variant}: outputs of a grey image"
+        raise BundleError(expected(what, "valid", failures))
+    return predictions
 
 
 def _stand_in_rig(bundle: Bundle) -> Rig:

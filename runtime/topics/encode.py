@@ -142,6 +142,7 @@ def encode_output(
         step=predictions.sequence,
         bundle_name=predictions.provenance.bundle_name,
         bundle_sha256=predictions.provenance.bundle_sha256,
+        bundle_variant=predictions.provenance.variant,
         rig_sha256=predictions.provenance.rig_sha256,
         **content.fields,
     )

@@ -131,6 +131,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     step: Count | None = None
     bundle_name: Text | None = None
     bundle_sha256: Text | None = None
+    bundle_variant: Text | None = None
     rig_sha256: Text | None = None
     rig: RigHeader | None = None
     crc32: Crc = 0xFFFFFFFF

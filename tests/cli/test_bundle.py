@@ -17,6 +17,7 @@ def test_info_names_networks_and_outputs(write_bundle):
     assert result.exit_code == 0
     for text in (
         "tiny 1.0  A bundle for tests",
+        "variants  fp32 (runs here)",
         "8 x 6 cells of 1 m",
         "camera   32x16 rgb float32; cameras *; hydra.onnx",
         "topdown  lifts features",
@@ -35,6 +36,7 @@ def test_info_as_json_is_one_object(write_bundle):
     assert report["manifest"]["networks"]["topdown"]["kind"] == "topdown"
     assert report["manifest"]["grid"]["x_max_m"] == 8.0
     assert len(report["sha256"]) == 64
+    assert (report["variant"], report["variants"]) == ("fp32", ["fp32"])
 
 
 def test_detections_are_named_and_verified(write_bundle, detection_manifest):
@@ -58,6 +60,18 @@ def test_verify_runs_every_output_once(write_bundle):
     assert "network   hydranet             CPUExecutionProvider" in result.stdout
     assert "camera/camera/segmentation" in result.stdout
     assert "tiny 1.0 is a good bundle" in result.stdout
+
+
+def test_every_variant_is_verified(write_bundle, hydra_model, manifest_text):
+    table = '\n[networks.hydranet.variants.int8]\nfile = "{file}"\nsha256 = "{sha256 of {file}}"\n'
+    good, bad = (manifest_text + table.replace("{file}", file) for file in ("good.onnx", "bad.onnx"))
+    path = write_bundle(good, {"good.onnx": hydra_model()}, name="good")
+    assert "variants  fp32, int8\n" in RUN.invoke(app, ["verify", str(path)]).stdout
+    assert set(json.loads(RUN.invoke(app, ["info", "--json", str(path)]).stdout)["variants"]) == {"fp32", "int8"}
+    dark = bad.replace("scale = 0.0039", "scale = 0.0009")
+    path = write_bundle(dark, {"bad.onnx": hydra_model(with_nan=True)}, name="bad")
+    with pytest.raises(BundleError, match="bundle tiny, int8: outputs of a grey image must be valid, got depth/camera"):
+        RUN.invoke(app, ["verify", str(path)], catch_exceptions=False, standalone_mode=False)
 
 
 def test_verify_as_json_tells_types_and_shapes(write_bundle):

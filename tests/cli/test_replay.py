@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 from octobev.cli import build
+from octobev.models.variant_files import write_variants
 from octobev.replay.open import open_drive
+from octobev.runtime.bundle import open_bundle
 from octobev.runtime.topics.subscriber import Subscriber
 from typer.testing import CliRunner
 
@@ -34,6 +36,20 @@ def test_summary_as_json(drive):
     assert {"road_layout", "occupancy", "segmentation", "depth"} <= set(report["outputs"])
     assert set(report["stages_ms"]["network"]) == {"p50", "p99"}
     assert report["provenance"]["bundle_name"] == "octobev-reference"
+
+
+def test_variant_is_chosen_and_told(drive, fp32_bundle, tmp_path):
+    bundle = open_bundle(fp32_bundle)
+    same = {spec.file: bundle.model_bytes(name) for name, spec in bundle.manifest.networks.items()}
+    write_variants(bundle, same, tmp_path / "both")
+    for variant in ("fp32", "int8"):
+        report = summary(drive, "--duration", "0.1", "--bundle", tmp_path / "both", "--variant", variant)
+        assert report["provenance"]["variant"] == variant
+        result = run(drive, "--duration", "0.1", "--bundle", tmp_path / "both", "--variant", variant)
+        assert f"{bundle.manifest.name} {bundle.manifest.version}, {variant}" in " ".join(result.stdout.split())
+    refused = run(drive, "--bundle", fp32_bundle, "--variant", "int8")
+    assert "must be int8, got fp32 only" in str(refused.exception)
+    assert run(drive, "--variant", "fp16").exit_code == 2
 
 
 def test_digest_depends_on_the_drive_only(drive):

@@ -22,7 +22,15 @@ def test_help_names_every_command_and_teaches_the_first():
 def test_doctor_finds_no_problem_here():
     result = subprocess.run([sys.executable, "-m", "octobev", "doctor"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
-    for words in ("onnxruntime", "CPUExecutionProvider", "OpenMP", "octobev-reference", "no problems found"):
+    for words in (
+        "onnxruntime",
+        "CPUExecutionProvider",
+        "OpenMP",
+        "octobev-reference",
+        "fast int8",
+        "variant",
+        "no problems found",
+    ):
         assert words in result.stdout
 
 

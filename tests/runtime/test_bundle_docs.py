@@ -20,7 +20,7 @@ def test_example_of_the_documentation_is_a_valid_manifest():
 
 
 def test_example_of_detections_fits_to_the_first():
-    example, detections, _ = examples()
+    example, detections = examples()[:2]
     outputs = decode_manifest(f"{example}\n{detections}".encode()).camera_networks["segmenter"].outputs
     assert outputs["objects"].tensors == {"tensor": "object_heat", "boxes": "object_boxes"}
     left_out = re.sub(r"(score_threshold|max_detections).*\n", "", detections)
@@ -35,3 +35,9 @@ def test_example_of_a_second_entry_fits_to_a_recurrent_bundle():
     network = decode_manifest((first_entry + example).encode()).topdown_networks["front_layout"]
     assert network.on_demand
     assert list(network.outputs) == ["front_road_layout"]
+
+
+def test_example_of_a_variant_fits_to_the_first():
+    example, variant = examples()[0], examples()[3]
+    manifest = decode_manifest(f"{example}\n{variant}".encode())
+    assert manifest.networks["segmenter"].variants["int8"].file == "segmenter.int8.onnx"

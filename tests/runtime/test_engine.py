@@ -406,6 +406,19 @@ def test_provenance_says_what_made_it(bundle, rig):
     assert "onnxruntime" in dict(provenance.versions)
 
 
+def test_inputs_of_the_networks_can_be_watched(bundle, rig):
+    seen = []
+    with Runtime(bundle, rig, threads=1) as runtime:
+        runtime.watch_inputs(lambda network, inputs: seen.append((network, sorted(inputs), inputs)))
+        runtime.step(frame_set(front=picture(RED)))
+        assert seen[0][:2] == ("colours", ["image"])
+        assert seen[0][2]["image"].max() > 0
+        assert [network for network, *_ in seen] == ["colours", "memory"]
+        runtime.watch_inputs(None)
+        runtime.step(frame_set(1))
+    assert len(seen) == 2
+
+
 def test_sequence_counts_steps(bundle, rig):
     with Runtime(bundle, rig) as runtime:
         assert [runtime.step(frame_set(n)).sequence for n in range(3)] == [0, 1, 2]

@@ -1,0 +1,99 @@
+"""Variants written into a bundle: their files beside the networks' own, and their tables into `bundle.toml`.
+
+Whenever this is interrupted the directory holds a bundle that opens: with the new variants, or without any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from ..errors import BundleError, expected
+from ..runtime.bundle import MANIFEST_NAME, Bundle, decode_manifest, open_bundle
+from ..runtime.manifest import Variant
+
+
+def variant_file(file: str, variant: Variant) -> str:
+    """Name of a network's file in a variant: `net.onnx` -> `net.int8.onnx`."""
+    path = PurePosixPath(file)
+    return str(path.with_name(f"{path.stem}.{variant}{path.suffix}"))
+
+
+def write_variants(bundle: Bundle, models: Mapping[str, bytes], out: Path, variant: Variant = "int8") -> Bundle:
+    """Write networks of a variant and the manifest that pins them.
+
+    Everything else in the manifest stays as it is, byte for byte.
+
+    Parameters
+    ----------
+    models : file of a network, as the manifest names it -> the ONNX file of its variant
+    out : the bundle's own directory, or another one, which then gets the whole bundle
+
+    Raises
+    ------
+    BundleError
+        The manifest is written in a way that cannot be added to (its networks are inline tables).
+    """
+    text = (bundle.path / MANIFEST_NAME).read_bytes().decode("utf-8")
+    bare = without_variant(text, variant)
+    tables = {
+        network_id: (variant_file(spec.file, variant), hashlib.sha256(models[spec.file]).hexdigest())
+        for network_id, spec in bundle.manifest.networks.items()
+        if spec.file in models
+    }
+    ended = bare if bare.endswith("\n") else f"{bare}\n"
+    full = ended + "".join(_table(network_id, variant, *pin) for network_id, pin in tables.items())
+    _check(full, bundle, tables, variant)
+    in_place = out.is_dir() and out.samefile(bundle.path)
+    if in_place and bare != text:
+        _write(out / MANIFEST_NAME, bare.encode())  # until the new files are there, nothing may pin the old ones
+    elif not in_place:
+        (out / MANIFEST_NAME).unlink(missing_ok=True)
+        for network_id, spec in bundle.manifest.networks.items():
+            _write(out / spec.file, bundle.model_bytes(network_id, "fp32"))
+    for file, content in models.items():
+        _write(out / variant_file(file, variant), content)
+    _write(out / MANIFEST_NAME, full.encode())
+    return open_bundle(out)
+
+
+def without_variant(text: str, variant: Variant) -> str:
+    """Take the tables of a variant out of the text of a manifest; all else stays as it is."""
+    table = rf"\n\[networks\.[A-Za-z0-9_]+\.variants\.{variant}\][^\n]*\n(?:[^\[\s][^\n]*(?:\n|\Z))*"
+    return re.sub(table, "", text)
+
+
+def _table(network_id: str, variant: Variant, file: str, sha256: str) -> str:
+    return f'\n[networks.{network_id}.variants.{variant}]\nfile = "{file}"\nsha256 = "{sha256}"\n'
+
+
+def _check(text: str, bundle: Bundle, tables: Mapping[str, tuple[str, str]], variant: Variant) -> None:
+    """Refuse a text that does not say what the bundle's manifest says and the variants."""
+    where = f"{bundle.path / MANIFEST_NAME}"
+    try:
+        manifest = decode_manifest(text.encode(), where)
+    except BundleError as error:
+        wanted = f"a file to which tables [networks.<id>.variants.{variant}] can be added"
+        raise BundleError(expected(where, wanted, error)) from error
+    for network_id, network in manifest.networks.items():
+        found = network.variants.get(variant)
+        if (None if found is None else (found.file, found.sha256)) != tables.get(network_id):
+            raise BundleError(expected(f"{where}: networks.{network_id}.variants", "a table of its own", found))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,85 @@
+"""Checks that the tables of a manifest share. Each says what must be and what is."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Collection, Mapping, Sequence, Sized
+from typing import Final
+
+from ..errors import BundleError, expected
+from .camera_names import ANY
+
+RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
+"""Topics of the runtime itself: no output may be called so."""
+
+OTHER_VARIANTS: Final = ("int8",)
+"""Variants that a manifest may list beside the network itself."""
+
+_NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
+_SHA256_DIGITS: Final = 64
+
+
+def check_positive(what: str, value: int, most: int) -> None:
+    """Refuse a number that is not 1..most."""
+    if not 1 <= value <= most:
+        raise BundleError(expected(what, f"1..{most}", value))
+
+
+def check_not_empty(what: str, values: Sized) -> None:
+    """Refuse what has nothing in it."""
+    if not len(values):
+        raise BundleError(expected(what, "not empty", "nothing"))
+
+
+def check_unique(what: str, values: Sequence[str]) -> None:
+    """Refuse a list that has something twice."""
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise BundleError(expected(what, "unique", f"{', '.join(twice)} more than once"))
+
+
+def check_name(what: str, name: str, *, reserved: bool = True) -> None:
+    """Refuse what is no name of a network or an output."""
+    if not name or not set(name) <= _NAME_LETTERS:
+        raise BundleError(expected(what, "named with letters, digits and '_' only", repr(name)))
+    if reserved and name in RESERVED_NAMES:
+        raise BundleError(expected(what, f"named other than {', '.join(sorted(RESERVED_NAMES))}", repr(name)))
+
+
+def check_classes(classes: Sequence[str], *, needed: bool, kind: str) -> None:
+    """Refuse classes where there must be none, none where there must be some, and bad names."""
+    if needed != bool(classes):
+        wanted = "one name per channel" if needed else "left out"
+        raise BundleError(expected("classes", f"{wanted} for kind {kind}", list(classes)))
+    check_unique("classes", classes)
+    for name in classes:
+        check_name("classes", name, reserved=False)
+
+
+def check_activation(activation: str, allowed: Mapping[str, Sequence[str]], kind: str) -> None:
+    """Refuse an activation that a kind does not allow."""
+    choices = allowed.get(kind, ("none",))
+    if activation not in choices:
+        raise BundleError(expected("activation", f"{' or '.join(choices)} for kind {kind}", activation))
+
+
+def check_variants(names: Collection[str]) -> None:
+    """Refuse variants that nobody knows."""
+    if unknown := sorted(set(names) - set(OTHER_VARIANTS)):
+        raise BundleError(expected("variants", f"among {', '.join(OTHER_VARIANTS)}", ", ".join(unknown)))
+
+
+def check_cameras(cameras: Sequence[str]) -> None:
+    """Refuse an empty list, a camera twice, and "all" beside others."""
+    check_not_empty("cameras", cameras)
+    check_unique("cameras", cameras)
+    if ANY in cameras and len(cameras) > 1:
+        raise BundleError(expected("cameras", f'names and patterns, or "{ANY}" alone', list(cameras)))
+
+
+def check_file(file: str, sha256: str) -> None:
+    """Refuse a path that leads out of the bundle, and what is no hash."""
+    parts = file.split("/")
+    if "\\" in file or ":" in file or "\0" in file or any(part in ("", ".", "..") for part in parts):
+        raise BundleError(expected("file", "a relative path inside the bundle", repr(file)))
+    if len(sha256) != _SHA256_DIGITS or not set(sha256) <= set("0123456789abcdef"):
+        raise BundleError(expected("sha256", f"{_SHA256_DIGITS} hexadecimal digits in lower case", repr(sha256)))
