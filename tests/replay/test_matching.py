@@ -201,5 +201,5 @@ def test_short_stretches_and_hidden_lines_are_left_out():
 
 
 def test_points_off_the_grid_are_hidden():
-    (part,) = visible_stretches(ALONG + (20.0, 0.0), np.ones(VIEW.shape, np.bool_), VIEW)
+    (part,) = visible_stretches(ALONG + np.array((20.0, 0.0)), np.ones(VIEW.shape, np.bool_), VIEW)
     assert part[-1, 0] < 40.0
