@@ -112,9 +112,9 @@ cdef void _climb(
 ) noexcept nogil:
     """The cell that the way up leads to in two steps of at most a cell along each axis."""
     cdef double[2] way
-    cdef int step
+    cdef int _step
     at[0], at[1] = i, j
-    for step in range(2):
+    for _step in range(2):
         _to_crest(smoothed, at[0], at[1], way)
         at[0] = min(max(at[0] + <ptrdiff_t>rint(way[0]), 0), nx - 1)
         at[1] = min(max(at[1] + <ptrdiff_t>rint(way[1]), 0), ny - 1)

@@ -26,7 +26,6 @@ _AIMED: Final = float(np.cos(np.radians(30.0)))
 _ASIDE: Final = (1.0, 0.25)
 """How far aside of a line's continuation the end may lie that it is joined with: cells, and cells per cell of gap."""
 
-_BINOMIAL: Final = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _REACH: Final = 2
 _SMOOTHINGS: Final = 2
 
@@ -141,21 +140,17 @@ def simplified(points: Points, tolerance: float) -> NDArray[np.bool_]:
 
 def even(points: Points) -> Points:
     """The same line with points in equal steps of about a cell."""
-    arc = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))))
-    at = np.linspace(0.0, arc[-1], max(round(arc[-1]), 1) + 1)
-    return np.stack([np.interp(at, arc, points[:, k]) for k in (0, 1)], axis=-1)
+    out = np.empty((max(round(kernel.length(points)), 1) + 1, 2))
+    kernel.even(points, out)
+    return out
 
 
 def smoothed(chain: Chain) -> Points:
     """Points of a chain in even steps, without the jitter of the cells; ends stay where they are."""
     points = even(chain.points)
     for _ in range(_SMOOTHINGS if len(points) > _REACH else 0):
-        if chain.closed:
-            padded = np.concatenate((points[-1 - _REACH : -1], points, points[1 : 1 + _REACH]))
-        else:
-            head, tail = 2 * points[0] - points[_REACH:0:-1], 2 * points[-1] - points[-2 : -2 - _REACH : -1]
-            padded = np.concatenate((head, points, tail))
-        points = np.stack([np.convolve(padded[:, k], _BINOMIAL, mode="valid") for k in (0, 1)], axis=-1)
+        before, points = points, np.empty_like(points)
+        kernel.smooth(before, chain.closed, points)
     return points
 
 
