@@ -135,6 +135,92 @@ def simplify(
                 top += 4
 
 
+def length(
+    const float64_t[:, :] points not None,  # IN [n, 2]
+):
+    """Length of a line, as float."""
+    cdef double total = 0
+    cdef ptrdiff_t k
+    require(points.shape[1] == 2, "columns of points", "2", points.shape[1])
+    with nogil:
+        for k in range(points.shape[0] - 1):
+            total += _step(points, k)
+    return total
+
+
+def first_beyond(
+    const float64_t[:, :] points not None,  # IN [n, 2]
+    double distance,
+):
+    """Index of the first point of a line that is so far from its beginning or farther; -1 where none is."""
+    cdef ptrdiff_t k, found = -1
+    cdef double x, y
+    require(points.shape[1] == 2, "columns of points", "2", points.shape[1])
+    with nogil:
+        for k in range(points.shape[0]):
+            x, y = points[k, 0] - points[0, 0], points[k, 1] - points[0, 1]
+            if sqrt(x * x + y * y) >= distance:
+                found = k
+                break
+    return found
+
+
+def even(
+    const float64_t[:, :] points not None,  # IN [n, 2], n of 2 or more
+    float64_t[:, ::1] out not None,         # OUT [m, 2], m of 2 or more
+):
+    """Points in equal steps along a line, from its first point to its last."""
+    cdef ptrdiff_t n = points.shape[0], m = out.shape[0], k = 0, i
+    cdef double total, at, before = 0, step, share
+    require(n >= 2, "points", "2 or more", n)
+    require(m >= 2, "rows of out", "2 or more", m)
+    require(points.shape[1] == 2, "columns of points", "2", points.shape[1])
+    require(out.shape[1] == 2, "columns of out", "2", out.shape[1])
+    total = length(points)
+    with nogil:
+        step = _step(points, 0)
+        for i in range(m):
+            at = total * i / (m - 1)
+            while k < n - 2 and before + step <= at:
+                before += step
+                k += 1
+                step = _step(points, k)
+            share = min((at - before) / step, 1.0) if step > 0 else 0.0
+            out[i, 0] = points[k, 0] + share * (points[k + 1, 0] - points[k, 0])
+            out[i, 1] = points[k, 1] + share * (points[k + 1, 1] - points[k, 1])
+        out[m - 1, 0], out[m - 1, 1] = points[n - 1, 0], points[n - 1, 1]
+
+
+def smooth(
+    const float64_t[:, ::1] points not None,  # IN [n, 2], n of 3 or more
+    bint closed,                              # the last point is the first
+    float64_t[:, ::1] out not None,           # OUT [n, 2]
+):
+    """Binomial mean of five neighbours along a line; a line that is not closed is mirrored in its ends, which stay."""
+    cdef ptrdiff_t n = points.shape[0], i, k
+    cdef double[5] weight = [1.0 / 16, 4.0 / 16, 6.0 / 16, 4.0 / 16, 1.0 / 16]
+    cdef double total
+    cdef int axis, shift
+    require(n >= 3, "points", "3 or more", n)
+    require(points.shape[1] == 2, "columns of points", "2", points.shape[1])
+    require((out.shape[0], out.shape[1]) == (n, 2), "out", f"of shape {(n, 2)}", (out.shape[0], out.shape[1]))
+    with nogil:
+        for i in range(n):
+            for axis in range(2):
+                total = 0
+                for shift in range(-2, 3):
+                    k = i + shift
+                    if 0 <= k < n:
+                        total += weight[shift + 2] * points[k, axis]
+                    elif closed:
+                        total += weight[shift + 2] * points[k + n - 1 if k < 0 else k - n + 1, axis]
+                    elif k < 0:
+                        total += weight[shift + 2] * (2 * points[0, axis] - points[-k, axis])
+                    else:
+                        total += weight[shift + 2] * (2 * points[n - 1, axis] - points[2 * (n - 1) - k, axis])
+                out[i, axis] = total
+
+
 cdef struct Walk:
     ptrdiff_t cells
     ptrdiff_t chains
@@ -250,6 +336,12 @@ cdef void _follow(
         -1 if ring else _junction_beside(skeleton, nodes, i, j, begin if walk.cells == first + 1 else 0)
     )
     walk.chains += 1
+
+
+cdef inline double _step(const float64_t[:, :] points, ptrdiff_t k) noexcept nogil:
+    """Distance from point k to the one after it."""
+    cdef double x = points[k + 1, 0] - points[k, 0], y = points[k + 1, 1] - points[k, 1]
+    return sqrt(x * x + y * y)
 
 
 cdef inline double _distance(

@@ -26,7 +26,6 @@ _AIMED: Final = float(np.cos(np.radians(30.0)))
 _ASIDE: Final = (1.0, 0.25)
 """How far aside of a line's continuation the end may lie that it is joined with: cells, and cells per cell of gap."""
 
-_BINOMIAL: Final = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _REACH: Final = 2
 _SMOOTHINGS: Final = 2
 
@@ -35,7 +34,9 @@ _SMOOTHINGS: Final = 2
 class LineRules:
     """What counts as a line.
 
-    threshold : least class probability, 0..1
+    threshold : least class probability that a line comes to somewhere, 0..1
+    faint : least probability anywhere on it: far away a network spreads a line over the cells that it may be in, and
+        every one of them gets less (two thresholds, as Canny 1986 follows edges). No more than `threshold` counts.
     min_length_m : shorter lines are left out
     spur_m : shorter branches of a line are left out
     join_m : longest gap that is bridged between lines that continue each other; 0 bridges none
@@ -47,10 +48,12 @@ class LineRules:
     spur_m: float = 3.0
     join_m: float = 4.0
     tolerance_m: float = 0.1
+    faint: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.threshold <= 1.0:
-            raise InvalidArgument(expected("threshold", "more than 0 and at most 1", self.threshold))
+        for name in ("threshold", "faint"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise InvalidArgument(expected(name, "more than 0 and at most 1", getattr(self, name)))
         for name in ("min_length_m", "spur_m", "join_m", "tolerance_m"):
             if not 0.0 <= getattr(self, name) < np.inf:
                 raise InvalidArgument(expected(name, "finite and not negative", getattr(self, name)))
@@ -73,19 +76,25 @@ def trace_polylines(
     rules = LineRules() if rules is None else rules
     grid.check("probability", probability, np.float32)
     grid.check("observed", observed, np.bool_)
-    field = RidgeField.of(probability, observed, rules.threshold)
+    field = RidgeField.of(probability, observed, min(rules.faint, rules.threshold))
     return tuple(_polyline(grid, line, field.strength, rules.tolerance_m) for line in trace_lines(grid, field, rules))
 
 
 def trace_lines(grid: BevGrid, field: RidgeField, rules: LineRules) -> list[Points]:
     """Lines along the ridges of a field, each float64 [n, 2] in cells, in steps of about a cell; ordered and directed.
 
-    Whole numbers are cell centres; the first point of a closed line is its last.
+    Those are left out whose strength comes to the threshold nowhere. Whole numbers are cell centres; the first point
+    of a closed line is its last.
     """
     chains = follow_ridges(field, rules.spur_m / grid.resolution_m)
     chains = join_gaps(chains, rules.join_m / grid.resolution_m)
     lines = [(chain.length, smoothed(chain)) for chain in chains if len(chain.points) > 1]
-    lines = [(length, points) for length, points in lines if length * grid.resolution_m >= rules.min_length_m]
+    lines = [
+        (length, points)
+        for length, points in lines
+        if length * grid.resolution_m >= rules.min_length_m
+        and field.strength[cells_of(grid, points)].max() >= rules.threshold
+    ]
     forward = [(length, points[::-1] if tuple(points[-1]) < tuple(points[0]) else points) for length, points in lines]
     return [points for _, points in sorted(forward, key=lambda line: (-round(line[0], 6), *line[1][0], *line[1][-1]))]
 
@@ -131,21 +140,17 @@ def simplified(points: Points, tolerance: float) -> NDArray[np.bool_]:
 
 def even(points: Points) -> Points:
     """The same line with points in equal steps of about a cell."""
-    arc = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))))
-    at = np.linspace(0.0, arc[-1], max(round(arc[-1]), 1) + 1)
-    return np.stack([np.interp(at, arc, points[:, k]) for k in (0, 1)], axis=-1)
+    out = np.empty((max(round(kernel.length(points)), 1) + 1, 2))
+    kernel.even(points, out)
+    return out
 
 
 def smoothed(chain: Chain) -> Points:
     """Points of a chain in even steps, without the jitter of the cells; ends stay where they are."""
     points = even(chain.points)
     for _ in range(_SMOOTHINGS if len(points) > _REACH else 0):
-        if chain.closed:
-            padded = np.concatenate((points[-1 - _REACH : -1], points, points[1 : 1 + _REACH]))
-        else:
-            head, tail = 2 * points[0] - points[_REACH:0:-1], 2 * points[-1] - points[-2 : -2 - _REACH : -1]
-            padded = np.concatenate((head, points, tail))
-        points = np.stack([np.convolve(padded[:, k], _BINOMIAL, mode="valid") for k in (0, 1)], axis=-1)
+        before, points = points, np.empty_like(points)
+        kernel.smooth(before, chain.closed, points)
     return points
 
 

@@ -7,6 +7,7 @@ other most straightly are one line, and so on; a branch that continues none ends
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -53,7 +54,7 @@ class Chain:
     @property
     def length(self) -> float:
         """Length in cells."""
-        return float(np.linalg.norm(np.diff(self.points, axis=0), axis=1).sum())
+        return kernel.length(self.points)
 
     def reversed(self) -> Chain:
         """The same chain, from its end to its beginning."""
@@ -61,9 +62,8 @@ class Chain:
 
     def tangent(self) -> Points:
         """Unit vector in which the chain leaves its first point, float64 [2]; 0 of a single point."""
-        beyond = np.flatnonzero(np.linalg.norm(self.points - self.points[0], axis=1) >= TANGENT_CELLS)
-        way = self.points[beyond[0] if len(beyond) else -1] - self.points[0]
-        length = np.linalg.norm(way)
+        way = self.points[kernel.first_beyond(self.points, TANGENT_CELLS)] - self.points[0]
+        length = math.hypot(*way)
         return np.asarray(way / length if length > 0 else way)
 
 

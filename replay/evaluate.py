@@ -25,7 +25,7 @@ from ..runtime.frames import FrameSet
 from ..runtime.predictions import Predictions, RoadLayout
 from .disturbance import Disturbance
 from .drive import Drive, DriveStep, GroundTruth
-from .matching import IntersectionCounts, PolylineCounts
+from .matching import IntersectionCounts, PolylineCounts, visible_stretches
 from .remembered import VisibleBefore
 from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_bands
 
@@ -202,7 +202,7 @@ class _Comparison:
                     ious[name] = counts.add(layout[name], truth.layers[name], masks)
             for name in POLYLINE_CLASSES:
                 if name in ious:
-                    result.polylines[name].add(*_lines(layout, truth, name))
+                    result.polylines[name].add(*_lines(layout, truth, name, masks.visible))
             if INTERSECTION in ious:
                 there = truth.layers[INTERSECTION]
                 result.intersections.add(layout[INTERSECTION], there, masks.visible, truth.grid)
@@ -220,11 +220,21 @@ class _Comparison:
             raise DriveError(f"{self._drive.name}: " + expected("grid of the truth", f"{grid}", truth.grid))
 
 
-def _lines(layout: RoadLayout, truth: GroundTruth, name: str) -> tuple[tuple[Polyline, ...], list[NDArray[np.float64]]]:
-    """Polylines of a class as predicted and as they are, both in the cells that were observed."""
-    predicted = trace_polylines(layout.grid, layout[name], layout.observed)
-    true = trace_polylines(truth.grid, truth.layers[name].astype(np.float32), layout.observed)
-    return predicted, [line.points_xy for line in true]
+def _lines(
+    layout: RoadLayout, truth: GroundTruth, name: str, visible: NDArray[np.bool_]
+) -> tuple[list[Polyline], list[NDArray[np.float64]]]:
+    """Polylines of a class as predicted and as they are, of both the stretches in visible cells."""
+    grid, everywhere = truth.grid, np.ones(truth.grid.shape, np.bool_)
+    predicted = trace_polylines(grid, layout[name], layout.observed)
+    true = trace_polylines(grid, truth.layers[name].astype(np.float32), everywhere)
+    return (
+        [Polyline(part, line.confidence) for line in predicted for part in _visible(line, visible, grid)],
+        [part for line in true for part in _visible(line, visible, grid)],
+    )
+
+
+def _visible(line: Polyline, visible: NDArray[np.bool_], grid: BevGrid) -> list[NDArray[np.float64]]:
+    return visible_stretches(line.points_xy, visible, grid)
 
 
 def _corridor_direction(predictions: Predictions) -> NDArray[np.float32] | None:

@@ -1,7 +1,7 @@
 """Things matched one to one between prediction and truth: intersections by their centres, polylines by their distance.
 
-Polylines follow the average precision that HDMapNet (Li et al. 2022) and MapTR (Liao et al. 2023) report: Chamfer
-distance under a threshold, predictions taken in the order of their confidence.
+Polylines follow the average precision that HDMapNet (Li et al. 2022), VectorMapNet (Liu et al. 2023) and MapTR (Liao et
+al. 2023) report: Chamfer distance under a threshold, predictions taken in the order of their confidence.
 """
 
 from __future__ import annotations
@@ -27,8 +27,15 @@ LEAST_AREA_M2: Final = 4.0
 
 CHAMFER_THRESHOLDS_M: Final = (0.5, 1.0, 1.5)
 
+BRIDGED_M: Final = 4.0
+"""A polyline goes on over hidden stretches that are no longer than this."""
+
+LEAST_LENGTH_M: Final = 3.0
+"""Shorter visible stretches of a polyline are not looked at."""
+
 _SPACING_M: Final = 0.5
 _CONFIDENCE_BINS: Final = 200
+_NEIGHBOURS: Final = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +109,26 @@ class IntersectionCounts:
             "precision": rounded(self.found / predicted) if predicted else None,
             "recall": rounded(self.found / true) if true else None,
         }
+
+
+def visible_stretches(
+    line_xy: NDArray[np.float64], visible: NDArray[np.bool_], grid: BevGrid
+) -> list[NDArray[np.float64]]:
+    """Stretches of a polyline [n, 2] that lie in visible cells or beside them, each float64 [m, 2], m of 2 or more.
+
+    A stretch begins and ends where it is visible; hidden parts of up to :data:`BRIDGED_M` in it stay. What is left with
+    less than :data:`LEAST_LENGTH_M` is left out.
+    """
+    points = _spaced(line_xy)
+    step_m = float(np.linalg.norm(np.diff(line_xy, axis=0), axis=1).sum()) / (len(points) - 1)
+    cells, inside = grid.cell_of(points)
+    i, j = cells[inside].T
+    seen = np.zeros(len(points), np.bool_)
+    seen[inside] = cv2.dilate(visible.astype(np.uint8), _NEIGHBOURS)[i, j] != 0
+    at = np.flatnonzero(seen)
+    runs = np.split(at, np.flatnonzero(np.diff(at) * step_m > BRIDGED_M) + 1)
+    long_enough = [run for run in runs if len(run) > 1 and (run[-1] - run[0]) * step_m >= LEAST_LENGTH_M]
+    return [points[run[0] : run[-1] + 1] for run in long_enough]
 
 
 class PredictedPolyline(Protocol):

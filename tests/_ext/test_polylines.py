@@ -255,3 +255,78 @@ def test_simplify_refuses(changed, message):
     }
     with pytest.raises(ValueError, match=message):
         polylines.simplify(**(arguments | changed))
+
+
+BENT = np.array([(0.0, 0.0), (3.0, 4.0), (3.0, 4.0), (3.0, 10.0), (11.0, 10.0)])
+
+
+def wandering(seed, n=30):
+    return np.random.default_rng(seed).normal(size=(n, 2)).cumsum(axis=0)
+
+
+def evened(points, count):
+    out = np.empty((count, 2))
+    polylines.even(points, out)
+    return out
+
+
+def test_length_by_hand():
+    assert polylines.length(BENT) == 5 + 6 + 8
+    assert polylines.length(BENT[::-1]) == 19
+    assert polylines.length(BENT[:1]) == polylines.length(BENT[:0]) == 0
+
+
+def test_first_point_beyond_a_distance_by_hand():
+    found = [polylines.first_beyond(BENT, distance) for distance in (0.0, 0.1, 5.0, 5.1, 14.0, 15.0)]
+    assert found == [0, 1, 1, 3, 4, -1]
+    assert polylines.first_beyond(BENT[::-1], 8.0) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 20, 77])
+def test_even_points_equal_interpolation(count):
+    for points in (BENT, wandering(1), wandering(2)[::-1]):
+        arc = np.concatenate(([0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))))
+        at = np.linspace(0, arc[-1], count)
+        expected = np.stack([np.interp(at, arc, points[:, k]) for k in (0, 1)], axis=-1)
+        np.testing.assert_allclose(evened(points, count), expected, atol=1e-12)
+
+
+def test_even_points_of_a_line_without_length_are_all_the_same():
+    assert evened(np.array([(1.0, 2.0), (1.0, 2.0)]), 3).tolist() == [[1, 2]] * 3
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("n", [3, 4, 5, 30])
+def test_smoothing_equals_convolution(n, closed):
+    points = wandering(n, n)
+    if closed:
+        points[-1] = points[0]
+        padded = np.concatenate((points[-3:-1], points, points[1:3]))
+    else:
+        head, tail = 2 * points[0] - points[2:0:-1], 2 * points[-1] - points[-2:-4:-1]
+        padded = np.concatenate((head, points, tail))
+    weights = np.array([1, 4, 6, 4, 1]) / 16
+    expected = np.stack([np.convolve(padded[:, k], weights, mode="valid") for k in (0, 1)], axis=-1)
+    out = np.empty_like(points)
+    polylines.smooth(points, closed, out)
+    np.testing.assert_allclose(out, expected, atol=1e-12)
+    if closed:
+        np.testing.assert_allclose(out[0], out[-1], atol=1e-12)
+    else:
+        np.testing.assert_allclose(out[[0, -1]], points[[0, -1]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: polylines.length(np.zeros((4, 3))), "columns of points must be 2, got 3"),
+        (lambda: polylines.first_beyond(np.zeros((4, 1)), 1.0), "columns of points must be 2, got 1"),
+        (lambda: evened(np.zeros((1, 2)), 4), "points must be 2 or more, got 1"),
+        (lambda: evened(np.zeros((4, 2)), 1), "rows of out must be 2 or more, got 1"),
+        (lambda: polylines.smooth(np.zeros((2, 2)), False, np.empty((2, 2))), "points must be 3 or more, got 2"),
+        (lambda: polylines.smooth(np.zeros((4, 2)), False, np.empty((3, 2))), r"out must be of shape \(4, 2\)"),
+    ],
+)
+def test_lines_that_do_not_fit_are_refused(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

@@ -201,6 +201,7 @@ def test_small_grids(shape):
     [
         ({"threshold": 0.0}, "threshold must be more than 0 and at most 1, got 0.0"),
         ({"threshold": 1.5}, "threshold must be more than 0 and at most 1, got 1.5"),
+        ({"faint": 0.0}, "faint must be more than 0 and at most 1, got 0.0"),
         ({"join_m": -1.0}, "join_m must be finite and not negative, got -1.0"),
         ({"tolerance_m": float("nan")}, "tolerance_m must be finite and not negative, got nan"),
     ],
@@ -215,3 +216,22 @@ def test_rasters_of_another_shape_are_refused():
         lines_of(np.zeros((3, 3)))
     with pytest.raises(InvalidArgument, match=r"observed must be bool \(128, 96\), got bool \(3, 3\)"):
         lines_of(np.zeros(GRID.shape), np.zeros((3, 3), np.bool_))
+
+
+def test_a_line_goes_on_where_it_is_faint():
+    far = X > 10
+    (line,) = lines_of(band(Y - 0.2, 1.0) * np.where(far, 0.4, 0.9))
+    assert line.length_m == pytest.approx(64, abs=0.5)
+    assert line.confidence == pytest.approx((0.9 * 34 + 0.4 * 30) / 64, abs=0.03)
+    (near,) = lines_of(band(Y - 0.2, 1.0) * np.where(far, 0.2, 0.9))
+    assert near.length_m == pytest.approx(34, abs=1.0)
+
+
+def test_a_line_that_is_faint_everywhere_is_none():
+    assert lines_of(band(Y - 0.2, 1.0) * 0.4) == ()
+    assert len(lines_of(band(Y - 0.2, 1.0) * 0.4, threshold=0.35)) == 1
+
+
+def test_a_fainter_line_than_the_threshold_asks_for_is_not_looked_for():
+    assert lines_of(band(Y - 0.2, 1.0) * 0.15, threshold=0.2, faint=0.1) == ()
+    assert len(lines_of(band(Y - 0.2, 1.0) * 0.25, threshold=0.2, faint=1.0)) == 1

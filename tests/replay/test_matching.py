@@ -11,6 +11,7 @@ from octobev.replay.matching import (
     chamfer_distance_m,
     find_patches,
     match_nearest,
+    visible_stretches,
 )
 
 GRID = BevGrid(0.0, 20.0, -10.0, 10.0, 1.0)
@@ -170,3 +171,35 @@ def test_average_precision_is_that_of_plain_code():
     points = [(right[order[: k + 1]].sum() / 50, right[order[: k + 1]].mean()) for k in range(60)]
     area = sum(max(p for r, p in points if r >= step / 50) / 50 for step in range(1, right.sum() + 1))
     assert average_precision(hits, 50) == pytest.approx(area)
+
+
+VIEW = BevGrid(0.0, 40.0, -8.0, 8.0, 0.5)
+ALONG = np.array([(0.25, 0.25), (39.75, 0.25)])
+
+
+def seen_between(*ranges):
+    x = VIEW.centres()[..., 0]
+    return np.logical_or.reduce([(first < x) & (x < last) for first, last in ranges])
+
+
+def test_a_line_in_sight_stays_as_it_is():
+    (part,) = visible_stretches(ALONG, np.ones(VIEW.shape, np.bool_), VIEW)
+    assert part[[0, -1]].tolist() == ALONG.tolist()
+
+
+@pytest.mark.parametrize(("gap_m", "count"), [(2.0, 1), (8.0, 2)])
+def test_a_line_is_cut_where_it_is_hidden_for_long(gap_m, count):
+    parts = visible_stretches(ALONG, seen_between((5, 15), (15 + gap_m, 40)), VIEW)
+    assert len(parts) == count
+    assert parts[0][0, 0] == pytest.approx(5, abs=1.0)  # a cell beside a visible one is not hidden
+    assert parts[-1][-1, 0] == pytest.approx(39.75)
+
+
+def test_short_stretches_and_hidden_lines_are_left_out():
+    assert visible_stretches(ALONG, seen_between((5, 6.5)), VIEW) == []
+    assert visible_stretches(ALONG, np.zeros(VIEW.shape, np.bool_), VIEW) == []
+
+
+def test_points_off_the_grid_are_hidden():
+    (part,) = visible_stretches(ALONG + np.array((20.0, 0.0)), np.ones(VIEW.shape, np.bool_), VIEW)
+    assert part[-1, 0] < 40.0
