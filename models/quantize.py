@@ -10,7 +10,7 @@ Three quarters of each drive give the ranges, the last quarter shows how far the
 error, and nothing is written. Choose drives like those that the networks are meant for, by day and by night, with every
 camera; `synth:SEED` is a synthetic one. Seeds from 20000 are for tests: do not calibrate on what is measured there.
 
-  python -m octobev.models.quantize models/recurrent --drives synth:1 synth:2 synth:3 --out /tmp/int8
+  python -m octobev.models.quantize models/reference --drives synth:1 synth:2 synth:3 --out /tmp/int8
   octobev evaluate synth:20001 --bundle /tmp/int8 --variant int8
 
 The same command writes the same bytes. Interrupted, it has written nothing, or a bundle that opens.
