@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 from ..fusion.pose import Pose
@@ -25,7 +26,7 @@ from .net import HydraNet, HydraNetConfig, HydraOutputs, Tensor, nn, torch
 from .sequences import DEPTH_STRIDE, GRID, Sequences
 from .topdown_losses import TopDownTerms, topdown_terms
 from .topdown_net import STATE_FACTOR, TopDownConfig, TopDownNet
-from .windows import LiftPlan, Window, WindowSampler
+from .windows import LiftPlan, Views, Window, WindowSampler
 
 T = TypeVar("T")
 
@@ -39,8 +40,8 @@ REPORT_EVERY = 20
 IMAGE_WEIGHT = 0.7
 """How much the heads of the images count beside the layers on the ground."""
 
-IMAGES_OF_EVERY = 2
-"""The heads of the images are trained on every so many sets of a window: consecutive images are much alike."""
+VIEWS = 24
+"""Single views of a step, on which the heads of the images are trained."""
 
 STATE_GRID: Final = GRID.scaled(STATE_FACTOR)
 
@@ -164,11 +165,15 @@ class Training:
         """Train to the end of the plan; validate, save and report on the way and at the end."""
         sums: dict[str, float] = {}
         count, sets, report_start = 0, 0, time.monotonic()
-        with contextlib.closing(ahead(sampler.draw, self.step)) as batches:
+
+        def draw(step: int) -> tuple[list[Window], Views]:
+            return sampler.draw(step), sampler.draw_views(step, VIEWS)
+
+        with contextlib.closing(ahead(draw, self.step)) as batches:
             while self.done < 1.0:
-                windows = next(batches)
+                windows, views = next(batches)
                 start = time.monotonic()
-                for name, value in self.train_step(windows).items():
+                for name, value in self.train_step(windows, views).items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
                 sets += sum(len(window.images) for window in windows)
@@ -182,13 +187,13 @@ class Training:
                     sums, count, sets, report_start = {}, 0, 0, time.monotonic()
         watch(Progress(self.step, 1.0, 0.0, {}, self.validate_and_save(validation, {})))
 
-    def train_step(self, windows: list[Window]) -> dict[str, float]:
-        """Run one step of the optimiser on one window a lane; returns the loss terms."""
+    def train_step(self, windows: list[Window], views: Views) -> dict[str, float]:
+        """Run one step of the optimiser on one window a lane and on single views; returns the loss terms."""
         for group in self.optimiser.param_groups:
             group["lr"] = LEARNING_RATE * schedule(self.done)
         self.networks.train()
         states = self.networks.topdown.empty_state(len(windows)) if self.states is None else self.states
-        ground, image, states = window_terms(self.networks, windows, states, self.step)
+        ground, image, states = step_terms(self.networks, windows, views, states)
         total = ground.total + IMAGE_WEIGHT * image.total
         self.states = states.detach()
         self.optimiser.zero_grad()
@@ -226,24 +231,29 @@ class Training:
         return self.scores
 
 
-def window_terms(
-    networks: Networks, windows: list[Window], states: Tensor, step: int
+def step_terms(
+    networks: Networks, windows: list[Window], views: Views, states: Tensor
 ) -> tuple[TopDownTerms, ImageTerms, Tensor]:
-    """Run windows of the same length; returns the losses over all their sets, and the states after the last.
+    """Run windows of the same length, and single views.
 
     Parameters
     ----------
     states : [lanes, C, nx / 2, ny / 2], what each lane remembers
-    step : says which sets the heads of the images are trained on
+
+    Returns
+    -------
+    ground : losses over all sets of the windows
+    image : losses of the views
+    states : after the last sets
     """
     sets = len(windows[0].images)
     moments = [(window, t) for t in range(sets) for window in windows]
     topdown = networks.topdown
+    seen = camera_pixels(moments)
     with torch.autocast("cpu", torch.bfloat16):
-        features = networks.hydranet.features(camera_pixels(moments))
-        chosen, images = _images_of_every(moments, step)
-        heads = networks.hydranet.read(features[chosen])
-        rows = camera_rows(features, moments)
+        features = networks.hydranet.features(torch.cat((seen, _pixels(views.images))))
+        heads = networks.hydranet.read(features[len(seen) :])
+        rows = camera_rows(features[: len(seen)], moments)
         encoded = topdown.encode(lift_rows([window.views[t] for window, t in moments], rows, torch.get_num_threads()))
         read = []
         for t, half in enumerate(encoded.half.split(len(windows))):
@@ -253,12 +263,15 @@ def window_terms(
     layers = torch.from_numpy(np.stack([window.layers[t] for window, t in moments]))
     direction = torch.from_numpy(np.stack([window.direction_rad[t] for window, t in moments]))
     ground = topdown_terms(outputs, layers, direction)
-    return ground, head_terms(heads, images, networks.hydranet.config), states.to(torch.float32)
+    return ground, head_terms(heads, views, networks.hydranet.config), states.to(torch.float32)
 
 
 def camera_pixels(moments: list[tuple[Window, int]]) -> Tensor:
     """Images of all cameras that take part, uint8 [n, 3, height, width], channels last in memory."""
-    images = np.concatenate([window.images[t][window.active] for window, t in moments])
+    return _pixels(np.concatenate([window.images[t][window.active] for window, t in moments]))
+
+
+def _pixels(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -272,27 +285,11 @@ def camera_rows(features: Tensor, moments: list[tuple[Window, int]]) -> Tensor:
     return rows.reshape(-1, features.shape[2])
 
 
-def _images_of_every(moments: list[tuple[Window, int]], step: int) -> tuple[Tensor, list[tuple[Window, int]]]:
-    """Places, among the images of all moments, of the images that the heads are trained on; and their moments."""
-    places: list[int] = []
-    chosen = []
-    first = 0
-    for window, t in moments:
-        count = int(window.active.sum())
-        if (t + step) % IMAGES_OF_EVERY == 0:
-            places += range(first, first + count)
-            chosen.append((window, t))
-        first += count
-    return torch.tensor(places), chosen
-
-
-def head_terms(heads: HydraOutputs, moments: list[tuple[Window, int]], config: HydraNetConfig) -> ImageTerms:
-    """Compare what the heads give for the images of these moments with the truth."""
-    labels = torch.from_numpy(np.concatenate([window.labels[t][window.active] for window, t in moments]))
+def head_terms(heads: HydraOutputs, views: Views, config: HydraNetConfig) -> ImageTerms:
+    """Compare what the heads give for views with the truth."""
     step = config.output_stride // DEPTH_STRIDE
-    depth_m = np.concatenate([window.depth_m[t][window.active][..., ::step, ::step] for window, t in moments])
-    objects = np.concatenate([window.objects[t][window.active] for window, t in moments])
-    return image_terms(heads, labels, torch.from_numpy(depth_m.astype(np.float32)), objects, config)
+    depth_m = torch.from_numpy(views.depth_m[..., ::step, ::step].astype(np.float32))
+    return image_terms(heads, torch.from_numpy(views.labels), depth_m, views.objects, config)
 
 
 def carried(states: Tensor, motions: list[Pose | None]) -> Tensor:

@@ -89,6 +89,16 @@ class Window:
     direction_rad: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """Single views, each of another place: n images with their truth, arrays as in a window, [n, ...]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth_m: NDArray[np.float16]
+    objects: NDArray[np.float32]
+
+
 def cut_window(
     sequences: Sequences, stretch: int, first: int, sets: int, lift: LiftPlan, active: NDArray[np.bool_] | None = None
 ) -> Window:
@@ -131,13 +141,11 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
     lenses[..., 5] = lenses[..., 0] - 1.0 - lenses[..., 5]
     brown = lenses[..., 2] == LensModel.BROWN_CONRADY.code
     lenses[..., 7 + _BROWN_P2] *= np.where(brown, -1.0, 1.0)
-    objects = sequences.objects[part].copy()
-    objects[..., [1, 3]] = sequences.images.shape[4] - 1.0 - sequences.objects[part][..., [3, 1]]
     return Sequences(
         sequences.images[part, :, :, :, ::-1],
         sequences.labels[part, ..., ::-1],
         sequences.depth_m[part, ..., ::-1],
-        objects,
+        _mirrored_boxes(sequences.objects[part], sequences.images.shape[4]),
         sequences.layers[part, ..., ::-1],
         -sequences.direction_rad[part, ..., ::-1],
         lenses,
@@ -148,9 +156,10 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
 
 
 class WindowSampler:
-    """Draws for each lane of a batch one window after another of a stretch, then of the next stretch.
+    """Draws for each lane of a batch one window after another of a stretch, then of the next stretch; and single views.
 
-    Which ones is a function of seed and step alone. Lanes stand at different places of their stretches.
+    Which ones is a function of seed and step alone. Lanes stand at different places of their stretches. The sets of a
+    window are much alike, so the heads of the images are trained on views from everywhere.
 
     Parameters
     ----------
@@ -187,6 +196,12 @@ class WindowSampler:
         """Draw the windows of a step, one a lane."""
         return [self._draw(step, lane) for lane in range(self.lanes)]
 
+    def draw_views(self, step: int, count: int) -> Views:
+        """Draw the single views of a step."""
+        random = np.random.default_rng((self.seed, step, 5))
+        towns = list(dict.fromkeys(self.shelf.towns_in_use(step)))
+        return _stacked([_view(self.shelf.open(towns[int(random.integers(len(towns)))]), random) for _ in range(count)])
+
     def _draw(self, step: int, lane: int) -> Window:
         place = step + lane * self.windows // self.lanes
         number, index = divmod(place, self.windows)
@@ -206,6 +221,29 @@ class WindowSampler:
         elif random.random() < NOISY_ODOMETRY:
             window.motions[:] = [_disturbed(motion, random) for motion in window.motions]
         return replace(window, images=_toned(window.images, random))
+
+
+def _mirrored_boxes(objects: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Boxes [..., 5] in the mirrored image."""
+    boxes = objects.copy()
+    boxes[..., [1, 3]] = width - 1.0 - objects[..., [3, 1]]
+    return boxes
+
+
+def _view(sequences: Sequences, random: np.random.Generator) -> Views:
+    """Draw one view of a town, half of them mirrored, with a tone of its own."""
+    place = tuple(int(random.integers(size)) for size in sequences.images.shape[:3])
+    objects = sequences.objects[place]
+    step = 1
+    if random.random() < 0.5:
+        step, objects = -1, _mirrored_boxes(objects, sequences.images.shape[4])
+    image = cv2.LUT(np.ascontiguousarray(sequences.images[place][:, ::step]), tone_curves(random))
+    labels, depth_m = sequences.labels[place][:, ::step], sequences.depth_m[place][:, ::step]
+    return Views(np.asarray(image, np.uint8), labels, depth_m, objects)
+
+
+def _stacked(views: list[Views]) -> Views:
+    return Views(*(np.stack([getattr(view, name) for view in views]) for name in Views.__slots__))
 
 
 def _active(sequences: Sequences, random: np.random.Generator) -> NDArray[np.bool_]:

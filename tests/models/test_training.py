@@ -12,9 +12,9 @@ from octobev.replay.rigs import reference_rig
 torch = pytest.importorskip("torch")
 
 from octobev.models.checkpoint import load_checkpoint  # noqa: E402
-from octobev.models.training import Training, TrainingPlan, camera_rows  # noqa: E402
+from octobev.models.training import Training, TrainingPlan, camera_rows, step_terms  # noqa: E402
 from octobev.models.validation import folded, validate  # noqa: E402
-from octobev.models.windows import WindowSampler, cut_window  # noqa: E402
+from octobev.models.windows import Views, WindowSampler, cut_window  # noqa: E402
 from octobev.runtime.bundle import open_bundle  # noqa: E402
 from small_networks import HYDRANET, TOPDOWN, plain_road  # noqa: E402
 
@@ -41,6 +41,12 @@ def train(folder, plan, *, resume=False, watch=lambda progress: None):
     )
     training.run(sampler, [plain_road(RIG, seed=2)], watch)
     return training
+
+
+def views():
+    """Four views of the road."""
+    road = plain_road(RIG, sets=2)
+    return Views(*(getattr(road, name)[0, :, :].reshape(4, *getattr(road, name).shape[3:]) for name in Views.__slots__))
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +76,26 @@ def test_both_networks_learn(tmp_path):
     assert not still
 
 
+def test_heads_learn_from_the_views_alone(untrained):
+    networks = untrained.networks
+    window = cut_window(plain_road(RIG), 0, 0, 2, untrained.lift)
+    networks.train()
+    state = networks.topdown.empty_state(1)
+    image = step_terms(networks, [window], views(), state)[1]
+    networks.zero_grad()
+    image.segmentation.backward()
+    assert networks.hydranet.segmentation.last.weight.grad.abs().max() > 0
+    assert networks.topdown.encoder.mix.weight.grad is None
+    other = views()
+    other.labels[:] = 6
+    assert step_terms(networks, [window], other, state)[1].segmentation > image.segmentation
+
+
 def test_what_the_ground_asks_for_reaches_the_images(untrained):
     networks = untrained.networks
     window = cut_window(plain_road(RIG), 0, 0, 2, untrained.lift)
-    from octobev.models.training import window_terms
-
     networks.train()
-    ground, _, _ = window_terms(networks, [window], networks.topdown.empty_state(1), 0)
+    ground, _, _ = step_terms(networks, [window], views(), networks.topdown.empty_state(1))
     networks.zero_grad()
     ground.layers.backward()
     assert networks.hydranet.stem[0].weight.grad.abs().max() > 0

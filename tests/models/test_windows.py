@@ -203,6 +203,30 @@ def test_cameras_that_take_no_part_are_said(towns, monkeypatch):
     assert sampler(towns).draw(0)[0].active.tolist() == [True] * 3 + [False] * 5
 
 
+def test_single_views_come_from_everywhere_half_of_them_mirrored(towns):
+    views = sampler(towns).draw_views(4, 200)
+    assert views.images.shape == (200, 32, 64, 3)
+    assert (views.labels.shape, views.depth_m.shape) == ((200, 32, 64), (200, 16, 32))
+    left = views.objects[:, 0, 1]
+    assert set(left.tolist()) == {10.0, 33.0}  # of the box from 10 to 30, and of its mirror image
+    assert 0.3 < (left == 10.0).mean() < 0.7
+    assert len({label.tobytes() for label in views.labels}) > 100
+
+
+def test_a_view_keeps_its_truth_when_it_is_mirrored(towns):
+    views = sampler(towns).draw_views(0, 40)
+    plain = {label.tobytes() for town in (0, 1) for label in sequences(seed=town).labels.reshape(-1, 32, 64)}
+    for label, box in zip(views.labels, views.objects[:, 0], strict=True):
+        upright = label if box[1] == 10 else label[:, ::-1]
+        assert np.ascontiguousarray(upright).tobytes() in plain
+
+
+def test_views_are_a_function_of_the_step(towns):
+    one, other = sampler(towns), sampler(towns)
+    one.draw_views(0, 5)
+    np.testing.assert_array_equal(one.draw_views(1, 5).images, other.draw_views(1, 5).images)
+
+
 def test_too_short_stretches_are_refused(towns):
     with pytest.raises(DriveError, match="sets of a stretch must be at least 12, got 8"):
         sampler(towns, sets=3).draw(0)
