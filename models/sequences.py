@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,9 @@ LAYERS: Final = ("drivable", "lane_divider", "road_edge", "crosswalk", "intersec
 VISIBLE: Final = len(LAYERS)
 """Plane of the truth that says which cells some camera sees."""
 
+UNKNOWN: Final = 255
+"""Value of a cell in whose truth nobody knows the class; it takes no part in losses and scores."""
+
 SEQUENCES_PER_TOWN: Final = 3
 SETS_PER_SEQUENCE: Final = 16
 RATES_HZ: Final = (2.0, 12.0)
@@ -58,6 +62,9 @@ MOST_OBJECTS: Final = 24
 BODY_DEG: Final = (0.2, 0.35)
 """Standard deviation of the body's roll and pitch, which no matrix knows either."""
 
+LENSES_KEPT: Final = 48
+"""Lenses whose rays are kept from town to town, 3 MB each."""
+
 _STAGGER_NS: Final = 5_000_000
 _LENS_NUMBERS: Final = 15
 
@@ -67,16 +74,18 @@ class Sequences:
     """Stretches of one town: S stretches of T frame sets of N cameras, all of one size.
 
     images : uint8 [S, T, N, height, width, 3], RGB, as the per-camera network takes them
-    labels : uint8 [S, T, N, height, width], numbers of :data:`octobev.replay.render.CLASSES`
+    labels : uint8 [S, T, N, height, width], numbers of :data:`octobev.replay.render.CLASSES`; no pixels where nobody
+        knows what is in the images ([S, T, N, 0, 0]: recorded drives), and then no depths and no objects either
     depth_m : float16 [S, T, N, height / 2, width / 2], metres along the optical axis; the sky is as far as depths go
     objects : float32 [S, T, N, 24, 5], kind, x_min, y_min, x_max, y_max in pixels, see
         :func:`octobev.replay.objects.visible_boxes`; kind 0 where there are no more
-    layers : uint8 [S, T, 7, nx, ny], 1 where the class of :data:`LAYERS` is, last the visible cells
+    layers : uint8 [S, T, 7, nx, ny], 1 where the class of :data:`LAYERS` is, :data:`UNKNOWN` where nobody knows, last
+        the visible cells, 0 or 1
     direction_rad : float16 [S, T, nx, ny], of the corridor, -pi/2 .. pi/2 in the ego frame; NaN where there is none
     lenses : float64 [S, N, 15], see :func:`lens_numbers`, of the network's input
     ego_from_camera : float64 [S, N, 4, 4], mounting as the calibration has it
     world_from_ego : float64 [S, T, 4, 4], at the instant of the set
-    world_from_fired : float64 [S, T, N, 4, 4], where the ego was when each camera fired
+    world_from_fired : float64 [S, T, N, 4, 4], where the ego was when each camera fired; NaN where it has no image
     """
 
     images: NDArray[np.uint8]
@@ -97,6 +106,11 @@ class Sequences:
     def sets(self) -> int:
         """Frame sets of each stretch."""
         return int(self.images.shape[1])
+
+    @property
+    def taken(self) -> NDArray[np.bool_]:
+        """Which cameras have an image in which set, bool [S, T, N]."""
+        return np.isfinite(self.world_from_fired[..., 0, 0])
 
     def cameras(self, index: int) -> list[FeatureCamera]:
         """Cameras of a stretch as the network sees them."""
@@ -151,6 +165,7 @@ def draw_sequences(
     width: int,
     height: int,
     *,
+    rigs: Sequence[Rig] = (),
     count: int = SEQUENCES_PER_TOWN,
     sets: int = SETS_PER_SEQUENCE,
     rays: dict[Intrinsics, Rays] | None = None,
@@ -160,6 +175,7 @@ def draw_sequences(
     Parameters
     ----------
     width, height : of the network's input
+    rigs : one of them, by the seed, drives through the town; none: see :func:`.mountings.training_rig`
     rays : of the lenses so far, kept from town to town; added to
     """
     from ..replay.render import Renderer
@@ -168,7 +184,7 @@ def draw_sequences(
     random = np.random.default_rng((seed, 11))
     world = World(seed, DRIVE_SECONDS)
     renderer = Renderer(world, rays=rays)
-    town_rig = training_rig(seed, random)
+    town_rig = rigs[seed % len(rigs)] if rigs else training_rig(seed, random)
     stretches = []
     for index in range(count):
         rate_hz = float(np.exp(random.uniform(*np.log(RATES_HZ))))
@@ -275,7 +291,7 @@ def coarse_depth(depth_m: NDArray[np.float32]) -> NDArray[np.float16]:
     return coarse
 
 
-def draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
+def draw_towns(folder: Path, towns: list[int], width: int, height: int, rigs: Sequence[Rig] = ()) -> None:
     """Draw towns into a folder, one after another, for as long as the process that asked for them lives."""
     cv2.setNumThreads(1)
     rays: dict[Intrinsics, Rays] = {}
@@ -283,4 +299,6 @@ def draw_towns(folder: Path, towns: list[int], width: int, height: int) -> None:
     for town in towns:
         if parent is not None and not parent.is_alive():
             return
-        write_sequences(draw_sequences(town, width, height, rays=rays), town_path(folder, town))
+        write_sequences(draw_sequences(town, width, height, rigs=rigs, rays=rays), town_path(folder, town))
+        while len(rays) > LENSES_KEPT:
+            del rays[next(iter(rays))]

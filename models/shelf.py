@@ -1,16 +1,19 @@
-"""Training sequences on disk: one file per town, written by one process and read by another."""
+"""Training sequences on disk: files written by one process and read by another."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ..errors import DriveError, expected
 
 T = TypeVar("T")
+
+FIRST_FILES: Final = 2
+"""So many files are in use at the first step, while others are still being made."""
 
 
 def town_path(folder: Path, town: int) -> Path:
@@ -18,52 +21,51 @@ def town_path(folder: Path, town: int) -> Path:
     return folder / f"town_{town:05d}.npz"
 
 
-class TownShelf(Generic[T]):
-    """The newest towns of a training, each read when it is first wanted and kept while it is in use.
+class Shelf(Generic[T]):
+    """The newest files of a training, each read when it is first wanted and kept while it is in use.
 
     Parameters
     ----------
-    folder : where the files are, or will be
-    towns : seeds of the towns in the order in which they come into use; after the last the first follows
-    read : reads a town's file
-    steps_per_town : after so many steps the next town comes into use
-    window : so many towns are in use at once
+    files : in the order in which they come into use; after the last the first follows
+    read : reads a file
+    steps_per_file : after so many steps the next file comes into use
+    window : so many files are in use at once
+    first : so many files are in use at the first step
     wait : called while a file is not there yet; raises when it will never come
     """
 
     def __init__(
         self,
-        folder: Path,
-        towns: list[int],
+        files: Sequence[Path],
         read: Callable[[Path], T],
         *,
-        steps_per_town: int,
+        steps_per_file: int,
         window: int,
         wait: Callable[[], None],
+        first: int = FIRST_FILES,
     ) -> None:
-        if not towns or window < 1 or steps_per_town < 1:
-            raise DriveError(expected("towns, window and steps per town", "at least 1", "0"))
-        self.folder, self.towns, self.read = folder, towns, read
-        self.steps_per_town, self.window, self.wait = steps_per_town, min(window, len(towns)), wait
+        if not files or min(window, steps_per_file, first) < 1:
+            raise DriveError(expected("files, window, steps per file and first files", "at least 1", "0"))
+        self.files, self.read = tuple(files), read
+        self.steps_per_file, self.window, self.wait = steps_per_file, min(window, len(files)), wait
+        self.first = min(first, self.window)
         self.waited_s = 0.0
-        self._open: OrderedDict[int, T] = OrderedDict()
+        self._open: OrderedDict[Path, T] = OrderedDict()
 
-    def towns_in_use(self, step: int) -> list[int]:
-        """Seeds of the towns that step `step` draws from."""
-        newest = step // self.steps_per_town + 1
-        first = max(0, newest - self.window + 1)
-        return [self.towns[index % len(self.towns)] for index in range(first, newest + 1)]
+    def in_use(self, step: int) -> list[Path]:
+        """Files that step `step` draws from."""
+        end = step // self.steps_per_file + self.first
+        return [self.files[index % len(self.files)] for index in range(max(0, end - self.window), end)]
 
-    def open(self, town: int) -> T:
-        """Content of a town's file; waits for it."""
-        if town not in self._open:
-            path = town_path(self.folder, town)
+    def open(self, path: Path) -> T:
+        """Content of a file; waits for it."""
+        if path not in self._open:
             start = time.monotonic()
             while not path.is_file():
                 self.wait()
             self.waited_s += time.monotonic() - start
-            self._open[town] = self.read(path)
+            self._open[path] = self.read(path)
             while len(self._open) > self.window + 1:
                 self._open.popitem(last=False)
-        self._open.move_to_end(town)
-        return self._open[town]
+        self._open.move_to_end(path)
+        return self._open[path]

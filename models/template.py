@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .net import HydraNetConfig
@@ -14,6 +14,10 @@ OUTPUTS = ("features", "segmentation", "depth", "object_heat", "object_boxes")
 
 FEATURE_STRIDE = 4
 """Network input pixels per feature pixel."""
+
+FIT: Final = "crop"
+SAMPLING: Final = "area"
+"""How camera images are brought to the size of the network's input, in words of the manifest."""
 
 CASTOUT_DESCRIPTION = (
     "A small HydraNet trained on synthetic towns: image segmentation and depth, cast out onto the ground and stitched."
@@ -63,8 +67,8 @@ height = {height}
 dtype = "uint8"
 layout = "nchw"
 colour = "rgb"
-fit = "crop"
-sampling = "area"
+fit = "{fit}"
+sampling = "{sampling}"
 
 [networks.hydranet.outputs.features]
 tensor = "features"
@@ -215,6 +219,8 @@ def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:
         sha256=sha256,
         width=config.width,
         height=config.height,
+        fit=FIT,
+        sampling=SAMPLING,
         stride=config.output_stride,
         feature_stride=FEATURE_STRIDE,
         classes=_quoted(config.classes),

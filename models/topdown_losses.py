@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..fusion.direction import doubled_angle
 from .net import Tensor, functional, torch
-from .sequences import LAYERS, VISIBLE
+from .sequences import LAYERS, UNKNOWN, VISIBLE
 from .topdown_net import TopDownOutputs
 
 POSITIVE_WEIGHTS: Final = (1.0, 3.0, 3.0, 2.5, 1.5, 1.5)
@@ -44,15 +44,16 @@ def topdown_terms(outputs: TopDownOutputs, layers: Tensor, direction_rad: Tensor
 
     Parameters
     ----------
-    layers : uint8 [B, 7, nx, ny], see :class:`~octobev.models.sequences.Sequences`
+    layers : uint8 [B, 7, nx, ny], see :class:`~octobev.models.sequences.Sequences`; unknown cells cost nothing
     direction_rad : float32 [B, nx, ny], NaN where there is no corridor
     """
-    target = layers[:, :VISIBLE].to(torch.float32)
-    cells = HIDDEN_WEIGHT + (1.0 - HIDDEN_WEIGHT) * layers[:, VISIBLE:].to(torch.float32)
+    target = (layers[:, :VISIBLE] == 1).to(torch.float32)
+    sight = HIDDEN_WEIGHT + (1.0 - HIDDEN_WEIGHT) * layers[:, VISIBLE:].to(torch.float32)
+    cells = sight * (layers[:, :VISIBLE] != UNKNOWN)
     logits = outputs.logits.to(torch.float32)
     positive = torch.tensor(POSITIVE_WEIGHTS).reshape(-1, 1, 1)
     entropy = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=positive, reduction="none")
-    per_layer = (entropy * cells).sum((0, 2, 3)) / cells.sum()
+    per_layer = (entropy * cells).sum((0, 2, 3)) / cells.sum((0, 2, 3)).clamp(min=1.0)
     weights = torch.tensor(LAYER_WEIGHTS)
     p = torch.sigmoid(logits) * cells
     overlap = (p * target).sum((0, 2, 3))
@@ -62,7 +63,7 @@ def topdown_terms(outputs: TopDownOutputs, layers: Tensor, direction_rad: Tensor
     angle = 2.0 * torch.where(known, direction_rad, 0.0)
     wanted = torch.stack((torch.cos(angle), torch.sin(angle)), 1)
     error = (outputs.direction.to(torch.float32) - wanted).abs().sum(1)
-    share = known * cells[:, 0]
+    share = known * sight[:, 0]
     direction = (error * share).sum() / share.sum().clamp(min=1.0)
     return TopDownTerms((per_layer * weights).sum(), (dice * weights).mean(), direction)
 
@@ -85,10 +86,10 @@ class BevScores:
         layers: NDArray[np.uint8],
         direction_rad: NDArray[np.float32],
     ) -> None:
-        """Add sets; arrays as in :class:`TopDownOutputs` and :func:`topdown_terms`."""
+        """Add sets; arrays as in :class:`TopDownOutputs` and :func:`topdown_terms`. Unknown cells are left out."""
         visible = layers[:, VISIBLE:] > 0
-        predicted, true = logits > 0, layers[:, :VISIBLE] > 0
-        for row, mask in enumerate((np.ones_like(visible), visible)):
+        predicted, true, certain = logits > 0, layers[:, :VISIBLE] == 1, layers[:, :VISIBLE] != UNKNOWN
+        for row, mask in enumerate((certain, certain & visible)):
             for column, cells in enumerate((predicted & true & mask, predicted & mask, true & mask)):
                 self.counts[row, :, column] += cells.sum((0, 2, 3))
         known = np.isfinite(direction_rad) & visible[:, 0]

@@ -17,12 +17,12 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidArgument, expected
 from ..fusion.pose import Pose
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .lifting import carry_states, lift_rows
 from .losses import ImageTerms, image_terms
 from .net import HydraNet, HydraNetConfig, HydraOutputs, Tensor, nn, torch
+from .plan import TrainingPlan
 from .sequences import DEPTH_STRIDE, GRID, Sequences
 from .topdown_losses import TopDownTerms, topdown_terms
 from .topdown_net import STATE_FACTOR, TopDownConfig, TopDownNet
@@ -30,7 +30,6 @@ from .windows import LiftPlan, Views, Window, WindowSampler
 
 T = TypeVar("T")
 
-LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 BETAS = (0.9, 0.98)
 LARGEST_GRADIENT = 5.0
@@ -46,37 +45,6 @@ VIEWS = 24
 STATE_GRID: Final = GRID.scaled(STATE_FACTOR)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """How long and how networks are trained.
-
-    Parameters
-    ----------
-    steps, minutes : the end, exactly one of them; minutes count over all runs of a resumed training
-    seed : of the weights and of every random draw
-    validate_every : steps between validations
-    threads : of PyTorch
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int = 0
-    validate_every: int = 500
-    threads: int = 2
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise InvalidArgument(expected("length of a training", "steps or minutes", f"{self.steps}, {self.minutes}"))
-        if (self.steps or 0) < 0 or (self.minutes or 0.0) < 0:
-            raise InvalidArgument(expected("length of the training", "at least 0", self.steps or self.minutes))
-
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """How much of the training is done, 0..1."""
-        if self.steps is not None:
-            return min(1.0, step / max(self.steps, 1))
-        return min(1.0, elapsed_s / max(60.0 * (self.minutes or 0.0), 1e-9))
-
-
 @dataclass(slots=True)
 class Progress:
     """What a step tells the one who watches: loss terms are means since the last report."""
@@ -86,6 +54,14 @@ class Progress:
     sets_per_s: float
     terms: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What networks are measured on: stretches of held-out towns and, apart from them, of held-out recorded drives."""
+
+    towns: list[Sequences]
+    drives: list[Sequences] = field(default_factory=list)
 
 
 class Networks(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -115,6 +91,7 @@ class Training:
     plan : how long and how
     folder : `checkpoint.pt` and `curves.jsonl` are written here
     resume : continue from the checkpoint in `folder`
+    start : begin with the averaged weights of another training, and with its sizes
     """
 
     def __init__(
@@ -125,19 +102,22 @@ class Training:
         folder: Path,
         *,
         resume: bool = False,
+        start: Checkpoint | None = None,
     ) -> None:
         torch.set_num_threads(plan.threads)
         torch.manual_seed(plan.seed)
         self.plan, self.folder = plan, folder
         checkpoint = load_checkpoint(folder / "checkpoint.pt") if resume else None
-        if checkpoint:
-            hydranet_config, topdown_config = checkpoint.hydranet_config, checkpoint.topdown_config
+        if origin := checkpoint or start:
+            hydranet_config, topdown_config = origin.hydranet_config, origin.topdown_config
         topdown_config.check_grid(GRID)
         self.hydranet_config, self.topdown_config = hydranet_config, topdown_config
         self.networks = Networks(HydraNet(hydranet_config), TopDownNet(topdown_config))
+        if start:
+            self.networks.load(start.average)
         self.average = copy.deepcopy(self.networks).eval()
         self.optimiser = torch.optim.AdamW(
-            self.networks.parameters(), LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY
+            self.networks.parameters(), plan.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY
         )
         self.step, self.elapsed_s = 0, 0.0
         self.frequencies: dict[str, float] = {}
@@ -161,12 +141,12 @@ class Training:
         config = self.topdown_config
         return LiftPlan(config.heights_m, config.border_px, self.hydranet_config.feature_shape)
 
-    def run(self, sampler: WindowSampler, validation: list[Sequences], watch: Callable[[Progress], None]) -> None:
+    def run(self, sampler: WindowSampler, validation: Validation, watch: Callable[[Progress], None]) -> None:
         """Train to the end of the plan; validate, save and report on the way and at the end."""
-        sums: dict[str, float] = {}
+        terms: dict[str, list[float]] = {}
         count, sets, report_start = 0, 0, time.monotonic()
 
-        def draw(step: int) -> tuple[list[Window], Views]:
+        def draw(step: int) -> tuple[list[Window], Views | None]:
             return sampler.draw(step), sampler.draw_views(step, VIEWS)
 
         with contextlib.closing(ahead(draw, self.step)) as batches:
@@ -174,27 +154,30 @@ class Training:
                 windows, views = next(batches)
                 start = time.monotonic()
                 for name, value in self.train_step(windows, views).items():
-                    sums[name] = sums.get(name, 0.0) + value
+                    terms.setdefault(name, []).append(value)
                 count += 1
                 sets += sum(len(window.images) for window in windows)
                 self.elapsed_s += time.monotonic() - start
                 due = self.step % self.plan.validate_every == 0
                 if due or count == REPORT_EVERY:
                     rate = sets / (time.monotonic() - report_start)
-                    means = {name: value / count for name, value in sums.items()}
+                    means = {name: sum(values) / len(values) for name, values in terms.items()}
                     scores = self.validate_and_save(validation, means) if due else None
                     watch(Progress(self.step, self.done, rate, means, scores))
-                    sums, count, sets, report_start = {}, 0, 0, time.monotonic()
+                    terms, count, sets, report_start = {}, 0, 0, time.monotonic()
         watch(Progress(self.step, 1.0, 0.0, {}, self.validate_and_save(validation, {})))
 
-    def train_step(self, windows: list[Window], views: Views) -> dict[str, float]:
-        """Run one step of the optimiser on one window a lane and on single views; returns the loss terms."""
+    def train_step(self, windows: list[Window], views: Views | None) -> dict[str, float]:
+        """Run one step of the optimiser on one window a lane and on single views; returns the loss terms.
+
+        Those of the images are missing without views.
+        """
         for group in self.optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * schedule(self.done)
+            group["lr"] = self.plan.learning_rate * schedule(self.done)
         self.networks.train()
         states = self.networks.topdown.empty_state(len(windows)) if self.states is None else self.states
         ground, image, states = step_terms(self.networks, windows, views, states)
-        total = ground.total + IMAGE_WEIGHT * image.total
+        total = ground.total if image is None else ground.total + IMAGE_WEIGHT * image.total
         self.states = states.detach()
         self.optimiser.zero_grad()
         total.backward()
@@ -202,15 +185,19 @@ class Training:
         self.optimiser.step()
         self.step += 1
         update_average(self.average, self.networks, self.step)
-        terms = {name: getattr(part, name) for part in (ground, image) for name in part.__slots__ if name != "dice"}
-        terms |= {"dice": ground.dice, "image_dice": image.dice, "total": total}
+        terms = {name: getattr(ground, name) for name in ground.__slots__} | {"total": total}
+        if image is not None:
+            terms |= {f"image_{name}" if name in terms else name: getattr(image, name) for name in image.__slots__}
         return {name: value.item() for name, value in terms.items()}
 
-    def validate_and_save(self, validation: list[Sequences], terms: dict[str, float]) -> dict[str, float]:
+    def validate_and_save(self, validation: Validation, terms: dict[str, float]) -> dict[str, float]:
         """Measure the averaged networks, write the checkpoint and one line of curves."""
         from .validation import validate
 
-        self.scores, self.frequencies = validate(self.average, validation, self.lift)
+        self.scores, self.frequencies = validate(self.average, validation.towns, self.lift)
+        if validation.drives:
+            scores, _ = validate(self.average, validation.drives, self.lift)
+            self.scores |= {f"drive_{name}": value for name, value in scores.items()}
         checkpoint = Checkpoint(
             self.hydranet_config,
             self.topdown_config,
@@ -232,8 +219,8 @@ class Training:
 
 
 def step_terms(
-    networks: Networks, windows: list[Window], views: Views, states: Tensor
-) -> tuple[TopDownTerms, ImageTerms, Tensor]:
+    networks: Networks, windows: list[Window], views: Views | None, states: Tensor
+) -> tuple[TopDownTerms, ImageTerms | None, Tensor]:
     """Run windows of the same length, and single views.
 
     Parameters
@@ -243,7 +230,7 @@ def step_terms(
     Returns
     -------
     ground : losses over all sets of the windows
-    image : losses of the views
+    image : losses of the views; None without views
     states : after the last sets
     """
     sets = len(windows[0].images)
@@ -251,8 +238,9 @@ def step_terms(
     topdown = networks.topdown
     seen = camera_pixels(moments)
     with torch.autocast("cpu", torch.bfloat16):
-        features = networks.hydranet.features(torch.cat((seen, _pixels(views.images))))
-        heads = networks.hydranet.read(features[len(seen) :])
+        pixels = seen if views is None else torch.cat((seen, _pixels(views.images)))
+        features = networks.hydranet.features(pixels)
+        heads = None if views is None else networks.hydranet.read(features[len(seen) :])
         rows = camera_rows(features[: len(seen)], moments)
         encoded = topdown.encode(lift_rows([window.views[t] for window, t in moments], rows, torch.get_num_threads()))
         read = []
@@ -263,12 +251,13 @@ def step_terms(
     layers = torch.from_numpy(np.stack([window.layers[t] for window, t in moments]))
     direction = torch.from_numpy(np.stack([window.direction_rad[t] for window, t in moments]))
     ground = topdown_terms(outputs, layers, direction)
-    return ground, head_terms(heads, views, networks.hydranet.config), states.to(torch.float32)
+    image = None if views is None or heads is None else head_terms(heads, views, networks.hydranet.config)
+    return ground, image, states.to(torch.float32)
 
 
 def camera_pixels(moments: list[tuple[Window, int]]) -> Tensor:
     """Images of all cameras that take part, uint8 [n, 3, height, width], channels last in memory."""
-    return _pixels(np.concatenate([window.images[t][window.active] for window, t in moments]))
+    return _pixels(np.concatenate([window.images[t][window.active[t]] for window, t in moments]))
 
 
 def _pixels(images: NDArray[np.uint8]) -> Tensor:
@@ -277,7 +266,7 @@ def _pixels(images: NDArray[np.uint8]) -> Tensor:
 
 def camera_rows(features: Tensor, moments: list[tuple[Window, int]]) -> Tensor:
     """Features [n, pixels, C] as rows of all cameras, those that take no part having zeros."""
-    active = torch.from_numpy(np.concatenate([window.active for window, _ in moments]))
+    active = torch.from_numpy(np.concatenate([window.active[t] for window, t in moments]))
     if bool(active.all()):
         return features.reshape(-1, features.shape[2])
     rows = torch.zeros((len(active), *features.shape[1:]), dtype=features.dtype)

@@ -28,7 +28,7 @@ def validate(
     Returns
     -------
     scores : name -> value; without what could not be measured
-    frequencies : class on the ground -> share of the free ground on which the network sees it
+    frequencies : class on the ground -> share of the free ground on which the network sees it; of labelled images
     """
     networks.eval()
     hydranet, topdown = folded(networks.hydranet), networks.topdown
@@ -41,11 +41,12 @@ def validate(
             for t in range(sequences.sets):
                 motion = None if reset_every_set else window.motions[t]
                 with torch.no_grad():
-                    features, heads = hydranet(camera_pixels([(window, t)]))
+                    features = hydranet.features(camera_pixels([(window, t)]))
+                    if window.labelled:
+                        images.add(hydranet.read(features), window, t)
                     rows = camera_rows(features, [(window, t)])
                     lifted = lift_rows(window.views[t : t + 1], rows, torch.get_num_threads())
                     outputs, states = topdown(lifted, carried(states, [motion]))
-                images.add(heads, window, t)
                 ground.add(
                     outputs.logits.numpy(),
                     outputs.direction.numpy(),
@@ -79,8 +80,8 @@ class _ImageMeasure:
         p = torch.softmax(heads.logits, dim=-1).numpy()
         depth: NDArray[np.float32] = heads.log_depth.exp().reshape(-1, height, width).numpy()
         step = self.config.output_stride // DEPTH_STRIDE
-        true_depth = window.depth_m[t][window.active][..., ::step, ::step].astype(np.float32)
-        labels = window.labels[t][window.active]
+        true_depth = window.depth_m[t][window.active[t]][..., ::step, ::step].astype(np.float32)
+        labels = window.labels[t][window.active[t]]
         self.scores.add(p.argmax(-1).reshape(-1, height, width), labels, depth, true_depth)
         # a pixel's share of the ground grows with the cube of the distance
         area = np.where((true_depth > 2.0) & (true_depth < 30.0), true_depth**3, 0.0).reshape(len(p), -1)
@@ -94,7 +95,9 @@ class _ImageMeasure:
         return {name: round(value, 4) for name, value in named.items() if not np.isnan(value)}
 
     def frequencies(self) -> dict[str, float]:
-        """Shares of the free ground."""
+        """Shares of the free ground; nothing when no image was added."""
+        if not self._area.any():
+            return {}
         shares = dict(zip(self.config.classes, (self._area / max(self._area.sum(), 1e-9)).tolist(), strict=True))
         free = max(1.0 - shares["obstacle"] - shares["vehicle"], 1e-6)
         return {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -16,13 +15,13 @@ from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
-from .sequences import GRID, VISIBLE, Sequences, read_sequences
-from .shelf import TownShelf
+from .sequences import GRID, VISIBLE, Sequences
+from .shelf import Shelf
 from .template import FEATURE_STRIDE
 from .tone import tone_curves
 
 FRONT_CAMERAS: Final = 3
-"""So many of the first cameras of the reference rig look ahead."""
+"""So many cameras count as those that look ahead, as in the reference rig."""
 
 FRONT_ONLY: Final = 0.1
 """Share of windows that only the front cameras see."""
@@ -70,7 +69,7 @@ class Window:
 
     images : uint8 [T, N, height, width, 3], RGB
     labels, depth_m, objects : as in :class:`~octobev.models.sequences.Sequences`, [T, N, ...]
-    active : bool [N], cameras that take part
+    active : bool [T, N], cameras that take part in each set
     views : the view transform of each set
     motions : for each set `ego_before_from_ego_now`; None where nothing is remembered
     layers : uint8 [T, 7, nx, ny], see :class:`~octobev.models.sequences.Sequences`; visible are only
@@ -87,6 +86,11 @@ class Window:
     motions: list[Pose | None]
     layers: NDArray[np.uint8]
     direction_rad: NDArray[np.float32]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it is known what is in the images."""
+        return self.labels.size > 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,26 +111,31 @@ def cut_window(
     Parameters
     ----------
     first, sets : the window; the first set of a stretch remembers nothing
-    active : bool [N], cameras that take part; None: all
+    active : bool [N] or [T, N], cameras that take part; None: all. A camera without an image never does
     """
+    part = slice(first, first + sets)
+    taken = sequences.taken[stretch, part]
+    active = taken if active is None else taken & active
     builder = lift.builder(sequences.cameras(stretch))
     poses = [Pose(matrix) for matrix in sequences.world_from_ego[stretch]]
     views, motions = [], []
     layers = sequences.layers[stretch, first : first + sets].copy()
     for index in range(first, first + sets):
-        fired = [Pose(matrix) for matrix in sequences.world_from_fired[stretch, index]]
-        view = builder.build([there.inverse() @ poses[index] for there in fired], active)
+        in_set = active[index - first]
+        fired = [
+            Pose(matrix) if takes_part else poses[index]
+            for matrix, takes_part in zip(sequences.world_from_fired[stretch, index], in_set, strict=True)
+        ]
+        view = builder.build([there.inverse() @ poses[index] for there in fired], in_set)
         views.append(view)
         motions.append(poses[index - 1].inverse() @ poses[index] if index else None)
         layers[index - first, VISIBLE] &= (view.seen_by != 0).reshape(GRID.shape)
-    part = slice(first, first + sets)
-    cameras = sequences.images.shape[2]
     return Window(
         sequences.images[stretch, part],
         sequences.labels[stretch, part],
         sequences.depth_m[stretch, part],
         sequences.objects[stretch, part],
-        np.ones(cameras, dtype=np.bool_) if active is None else active,
+        active,
         views,
         motions,
         layers,
@@ -155,6 +164,20 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where stretches come from.
+
+    shelf : their files
+    share : how much of all stretches comes from there; counts relatively
+    labelled : whether it is known what is in the images
+    """
+
+    shelf: Shelf[Sequences]
+    share: float = 1.0
+    labelled: bool = True
+
+
 class WindowSampler:
     """Draws for each lane of a batch one window after another of a stretch, then of the next stretch; and single views.
 
@@ -163,51 +186,53 @@ class WindowSampler:
 
     Parameters
     ----------
-    folder : where the files of the towns are, or will be
-    towns : seeds of the towns in the order in which they come into use
+    sources : where stretches come from
     lift : how features are lifted
     seed : of the random draws
     lanes : windows per step
     sets : frame sets of a window
     windows : windows of a stretch
-    steps_per_town, window, wait : see :class:`~octobev.models.shards.TownShelf`
     """
 
     def __init__(
         self,
-        folder: Path,
-        towns: list[int],
+        sources: Sequence[Source],
         lift: LiftPlan,
         *,
         seed: int,
         lanes: int,
         sets: int,
         windows: int,
-        steps_per_town: int,
-        window: int,
-        wait: Callable[[], None],
     ) -> None:
         if min(lanes, sets, windows) < 1:
             raise DriveError(expected("lanes, sets and windows", "at least 1", (lanes, sets, windows)))
-        self.shelf = TownShelf(folder, towns, read_sequences, steps_per_town=steps_per_town, window=window, wait=wait)
+        shares = [source.share for source in sources]
+        if not shares or min(shares) < 0 or not 0 < sum(shares) < np.inf:
+            raise DriveError(expected("shares of sources", "not negative and one above 0", shares))
+        self.sources = tuple(sources)
+        self._ends = np.cumsum(shares) / sum(shares)
         self.lift, self.seed, self.lanes, self.sets, self.windows = lift, seed, lanes, sets, windows
 
     def draw(self, step: int) -> list[Window]:
         """Draw the windows of a step, one a lane."""
         return [self._draw(step, lane) for lane in range(self.lanes)]
 
-    def draw_views(self, step: int, count: int) -> Views:
-        """Draw the single views of a step."""
+    def draw_views(self, step: int, count: int) -> Views | None:
+        """Draw the single views of a step; there are none when no source is labelled."""
+        shelf = next((source.shelf for source in self.sources if source.labelled), None)
+        if shelf is None:
+            return None
         random = np.random.default_rng((self.seed, step, 5))
-        towns = list(dict.fromkeys(self.shelf.towns_in_use(step)))
-        return _stacked([_view(self.shelf.open(towns[int(random.integers(len(towns)))]), random) for _ in range(count)])
+        files = list(dict.fromkeys(shelf.in_use(step)))
+        return _stacked([_view(shelf.open(files[int(random.integers(len(files)))]), random) for _ in range(count)])
 
     def _draw(self, step: int, lane: int) -> Window:
         place = step + lane * self.windows // self.lanes
         number, index = divmod(place, self.windows)
+        shelf = self._source(lane, number).shelf
         random = np.random.default_rng((self.seed, lane, number, 3))
-        towns = list(dict.fromkeys(self.shelf.towns_in_use(max(step - index, 0))))
-        sequences = self.shelf.open(towns[int(random.integers(len(towns)))])
+        files = list(dict.fromkeys(shelf.in_use(max(step - index, 0))))
+        sequences = shelf.open(files[int(random.integers(len(files)))])
         stretch = int(random.integers(len(sequences)))
         if sequences.sets < self.sets * self.windows:
             needed = self.sets * self.windows
@@ -215,12 +240,20 @@ class WindowSampler:
         if random.random() < 0.5:
             sequences, stretch = mirrored(sequences, stretch), 0
         random = np.random.default_rng((self.seed, lane, number, index, 4))
-        window = cut_window(sequences, stretch, index * self.sets, self.sets, self.lift, _active(sequences, random))
+        active = _active(sequences, stretch, slice(index * self.sets, (index + 1) * self.sets), random)
+        window = cut_window(sequences, stretch, index * self.sets, self.sets, self.lift, active)
         if index and random.random() < STATE_LOST:
             window.motions[0] = None
         elif random.random() < NOISY_ODOMETRY:
             window.motions[:] = [_disturbed(motion, random) for motion in window.motions]
         return replace(window, images=_toned(window.images, random))
+
+    def _source(self, lane: int, number: int) -> Source:
+        """Where a lane's stretch of that number comes from."""
+        if len(self.sources) == 1:
+            return self.sources[0]
+        chance = np.random.default_rng((self.seed, lane, number, 6)).random()
+        return self.sources[int(np.searchsorted(self._ends, chance, side="right"))]
 
 
 def _mirrored_boxes(objects: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -246,16 +279,19 @@ def _stacked(views: list[Views]) -> Views:
     return Views(*(np.stack([getattr(view, name) for view in views]) for name in Views.__slots__))
 
 
-def _active(sequences: Sequences, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw the cameras that take part, bool [N]."""
+def _active(sequences: Sequences, stretch: int, part: slice, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw the cameras that take part, bool [T, N]: in every set at least one that has an image."""
     active = np.ones(sequences.images.shape[2], dtype=np.bool_)
     chance = random.random()
     if chance < FRONT_ONLY:
-        active[FRONT_CAMERAS:] = False
+        ahead = sequences.ego_from_camera[stretch, :, 0, 2]  # of the optical axes along the ego's x axis
+        active[np.argsort(-ahead, kind="stable")[FRONT_CAMERAS:]] = False
     elif chance < FRONT_ONLY + CAMERAS_MISSING:
         missing = int(random.integers(1, 4))
         active[random.permutation(len(active))[: min(missing, len(active) - 1)]] = False
-    return active
+    taken = sequences.taken[stretch, part]
+    drawn = taken & active
+    return np.where(drawn.any(axis=1, keepdims=True), drawn, taken)
 
 
 def _disturbed(motion: Pose | None, random: np.random.Generator) -> Pose | None:

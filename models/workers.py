@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
 from ..errors import DriveError
+from ..fusion.rig import Rig
 from .sequences import draw_towns
 from .shelf import town_path
 
@@ -22,6 +24,7 @@ class TownWorkers:
     towns : seeds
     width, height : of the views
     processes : how many
+    rigs : that drive through the towns, see :func:`.sequences.draw_sequences`
     """
 
     def __init__(
@@ -31,12 +34,15 @@ class TownWorkers:
         width: int,
         height: int,
         processes: int = 1,
+        rigs: Sequence[Rig] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         missing = [town for town in towns if not town_path(folder, town).is_file()]
         context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = [
-            context.Process(target=draw_towns, args=(folder, missing[index::processes], width, height), daemon=True)
+            context.Process(
+                target=draw_towns, args=(folder, missing[index::processes], width, height, rigs), daemon=True
+            )
             for index in range(processes)
             if missing[index::processes]
         ]

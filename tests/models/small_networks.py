@@ -1,5 +1,7 @@
 """Small networks, and sequences that fit them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from octobev.fusion.pose import Pose
@@ -45,4 +47,14 @@ def plain_road(rig, stretches=2, sets=4, seed=0):
         np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches),
         np.stack([np.stack([pose.matrix for pose in there])] * stretches),
         np.stack([np.array([[pose.matrix for pose in poses] for poses in fired])] * stretches),
+    )
+
+
+def unlabelled(sequences):
+    """The same as of a recorded drive: nobody knows what is in the images."""
+    return replace(
+        sequences,
+        labels=sequences.labels[..., :0, :0],
+        depth_m=sequences.depth_m[..., :0, :0],
+        objects=sequences.objects[..., :0, :],
     )

@@ -5,6 +5,8 @@ import pytest
 from octobev.errors import DriveError
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
+from octobev.models import sequences
+from octobev.models.mountings import network_intrinsics
 from octobev.models.sequences import (
     GRID,
     LAYERS,
@@ -18,6 +20,7 @@ from octobev.models.sequences import (
     write_sequences,
 )
 from octobev.replay.render import CLASSES
+from octobev.replay.rigs import fisheye_rig, reference_rig
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,34 @@ def test_cameras_are_as_the_network_sees_them(drawn):
     assert len(cameras) == 8
     assert {(camera.intrinsics.width, camera.intrinsics.height) for camera in cameras} == {(64, 32)}
     np.testing.assert_array_equal(cameras[3].ego_from_camera.matrix, Pose(drawn.ego_from_camera[1, 3]).matrix)
+
+
+def test_towns_are_driven_through_by_the_rigs_that_are_given():
+    rigs = [reference_rig().select(("rear",)), fisheye_rig().select(("left", "rear"))]
+    for seed in (20, 21):
+        rig = rigs[seed % 2]
+        drawn = draw_sequences(seed, 64, 32, rigs=rigs, count=1, sets=1)
+        assert drawn.images.shape[2] == len(rig)
+        lenses = [network_intrinsics(camera.intrinsics, 64, 32) for camera in rig]
+        assert [camera.intrinsics for camera in drawn.cameras(0)] == lenses
+        wanted = np.stack([camera.ego_from_camera.matrix for camera in rig])
+        apart = np.abs(drawn.ego_from_camera[0] - wanted)
+        assert 0.0 < apart[:, :3, 3].max() < 0.4
+
+
+def test_rays_of_few_lenses_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences, "LENSES_KEPT", 1)
+    kept = []
+
+    def draw(town, width, height, *, rigs, rays):
+        kept.append(len(rays))
+        rays |= {(town, lens): None for lens in rigs}
+        return None
+
+    monkeypatch.setattr(sequences, "draw_sequences", draw)
+    monkeypatch.setattr(sequences, "write_sequences", lambda drawn, path: None)
+    sequences.draw_towns(tmp_path, [1, 2, 3], 64, 32, ("a", "b"))
+    assert kept == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

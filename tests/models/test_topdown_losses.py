@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from octobev.models.sequences import LAYERS, VISIBLE  # noqa: E402
+from octobev.models.sequences import LAYERS, UNKNOWN, VISIBLE  # noqa: E402
 from octobev.models.topdown_losses import HIDDEN_WEIGHT, BevScores, topdown_terms  # noqa: E402
 from octobev.models.topdown_net import TopDownOutputs  # noqa: E402
 
@@ -52,6 +52,36 @@ def test_hidden_cells_count_less():
     assert costs[0] / costs[1] == pytest.approx(HIDDEN_WEIGHT, rel=1e-3)
 
 
+def test_unknown_cells_cost_nothing():
+    wrong = outputs(1 - truth())
+    everything = topdown_terms(wrong, truth(), nowhere())
+    assert everything.layers > 10.0
+    unknown = truth()
+    unknown[:, :VISIBLE] = UNKNOWN
+    nothing = topdown_terms(wrong, unknown, nowhere())
+    assert nothing.layers.item() == 0.0
+    assert nothing.dice.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_layer_is_learned_from_the_cells_where_it_is_known():
+    logits = torch.full((1, VISIBLE, NX, NY), -1.0, requires_grad=True)
+    part = truth()
+    part[:, 0, :, 0] = UNKNOWN
+    part[:, 1] = UNKNOWN
+    terms = topdown_terms(TopDownOutputs(logits, torch.zeros(1, 2, NX, NY)), part, nowhere())
+    terms.total.backward()
+    assert not logits.grad[0, 0, :, 0].any()
+    assert logits.grad[0, 0, :, 1:].all()
+    assert not logits.grad[0, 1].any()
+    known = truth()[:, :, :, 1:]
+    alone = topdown_terms(TopDownOutputs(logits[..., 1:], torch.zeros(1, 2, NX, NY - 1)), known, nowhere()[..., 1:])
+    same = topdown_terms(
+        TopDownOutputs(logits[..., 1:], torch.zeros(1, 2, NX, NY - 1)), part[..., 1:], nowhere()[..., 1:]
+    )
+    assert terms.layers.item() == pytest.approx(same.layers.item(), rel=1e-6)
+    assert same.layers < alone.layers
+
+
 def test_losses_without_any_corridor_are_finite_and_have_gradients():
     logits = torch.zeros(1, VISIBLE, NX, NY, requires_grad=True)
     direction = torch.zeros(1, 2, NX, NY, requires_grad=True)
@@ -78,6 +108,19 @@ def test_scores_of_hand_counted_cells():
     assert scores.direction_error_deg() == pytest.approx((5.0, 5.0), abs=1e-3)
     assert scores.numbers()["iou_visible_drivable"] == 0.5
     assert "iou_crosswalk" not in scores.numbers()
+
+
+def test_scores_leave_out_unknown_cells():
+    layers = truth().numpy()
+    layers[0, 0, 3] = UNKNOWN
+    layers[0, 1] = UNKNOWN
+    logits = np.full((1, VISIBLE, NX, NY), -1.0, np.float32)
+    logits[0, 0, 1:4] = 1.0
+    logits[0, 1] = 1.0
+    scores = BevScores()
+    scores.add(logits, np.zeros((1, 2, NX, NY), np.float32), layers, np.full((1, NX, NY), np.nan, np.float32))
+    assert scores.iou(visible=True)["drivable"] == pytest.approx(8 / 12)
+    assert "iou_lane_divider" not in scores.numbers()
 
 
 def test_direction_error_is_folded():

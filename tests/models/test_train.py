@@ -48,6 +48,44 @@ def test_seeds_draw_different_towns():
     assert train.training_towns(0, 100)[0] != train.training_towns(1, 100)[0]
 
 
+def refused(capsys, *arguments):
+    """What the command says when it refuses."""
+    assert train.main(["--out", "unused", "--steps", "1", *arguments]) == 1
+    return capsys.readouterr().err
+
+
+def test_unknown_rigs_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("torch")
+    assert "rig must be reference, six, fisheye or a rig.toml, got 'seven'" in refused(capsys, "--rig", "seven")
+    assert "none.toml" in refused(capsys, "--rig", "none.toml")
+    assert not (tmp_path / "unused").exists()
+
+
+def test_contradictions_of_own_data_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("torch")
+    assert "towns must be 1 to 10000, got 0" in refused(capsys, "--towns", "0")
+    assert "validation drive must be held out" in refused(capsys, "--drive", "a", "--validation-drive", "a")
+    assert "share of drives must be above 0" in refused(capsys, "--drive", "a", "--drive-share", "1")
+    assert "learning rate must be above 0, got -1.0" in refused(capsys, "--learning-rate", "-1")
+    assert "none.pt: no such checkpoint" in refused(capsys, "--start", "none.pt")
+
+
+def test_help_shows_how_to_train_on_own_data(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        train.main(["--help"])
+    text = capsys.readouterr().out
+    assert "--start DIR/checkpoint.pt --learning-rate" in text
+    assert "--validation-drive friday.mcap" in text
+
+
+def test_start_and_resume_exclude_each_other(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--out", str(tmp_path), "--resume", "--start", "a.pt"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("count", [0, 10_001])
 def test_number_of_towns_is_bounded(count):
     with pytest.raises(InvalidArgument, match="towns must be 1 to 10000"):

@@ -5,41 +5,38 @@ import numpy as np
 import pytest
 from octobev.errors import BundleError, InvalidArgument, MissingFile
 from octobev.models import train as command
-from octobev.models.sequences import write_sequences
-from octobev.models.shelf import town_path
+from octobev.models.material import Material
+from octobev.models.plan import TrainingPlan
+from octobev.models.sequences import UNKNOWN, read_sequences, write_sequences
+from octobev.models.shelf import Shelf, town_path
+from octobev.replay.recorder import record_drive
 from octobev.replay.rigs import reference_rig
+from octobev.replay.synthetic import SyntheticDrive
 
 torch = pytest.importorskip("torch")
 
 from octobev.models.checkpoint import load_checkpoint  # noqa: E402
-from octobev.models.training import Training, TrainingPlan, camera_rows, step_terms  # noqa: E402
+from octobev.models.training import Training, Validation, camera_rows, step_terms  # noqa: E402
 from octobev.models.validation import folded, validate  # noqa: E402
-from octobev.models.windows import Views, WindowSampler, cut_window  # noqa: E402
+from octobev.models.windows import Source, Views, WindowSampler, cut_window  # noqa: E402
 from octobev.runtime.bundle import open_bundle  # noqa: E402
-from small_networks import HYDRANET, TOPDOWN, plain_road  # noqa: E402
+from small_networks import HYDRANET, TOPDOWN, plain_road, unlabelled  # noqa: E402
 
 RIG = reference_rig().select(("front_main", "rear"))
 OTHER_RIG = reference_rig().select(("front_wide", "left_pillar", "rear"))
 
 
-def train(folder, plan, *, resume=False, watch=lambda progress: None):
+def train(folder, plan, *, watch=lambda progress: None, labelled=True, drives=(), **origin):
+    """Train on two stretches, as of drives when they are not `labelled`; measure on a third one and on `drives`."""
     folder.mkdir(exist_ok=True)
     for town, rig in enumerate((RIG, OTHER_RIG)):
-        write_sequences(plain_road(rig, seed=town), town_path(folder, town))
-    training = Training(HYDRANET, TOPDOWN, plan, folder, resume=resume)
-    sampler = WindowSampler(
-        folder,
-        [0, 1],
-        training.lift,
-        seed=0,
-        lanes=2,
-        sets=2,
-        windows=2,
-        steps_per_town=8,
-        window=2,
-        wait=lambda: None,
-    )
-    training.run(sampler, [plain_road(RIG, seed=2)], watch)
+        road = plain_road(rig, seed=town)
+        write_sequences(road if labelled else unlabelled(road), town_path(folder, town))
+    training = Training(HYDRANET, TOPDOWN, plan, folder, **origin)
+    files = [town_path(folder, town) for town in (0, 1)]
+    shelf = Shelf(files, read_sequences, steps_per_file=8, window=2, wait=lambda: None)
+    sampler = WindowSampler([Source(shelf, labelled=labelled)], training.lift, seed=0, lanes=2, sets=2, windows=2)
+    training.run(sampler, Validation([plain_road(RIG, seed=2)], list(drives)), watch)
     return training
 
 
@@ -135,6 +132,67 @@ def test_length_is_given_once(arguments):
         TrainingPlan(**arguments)
 
 
+def test_without_views_the_images_have_no_losses(untrained):
+    networks = untrained.networks
+    window = cut_window(unlabelled(plain_road(RIG)), 0, 0, 2, untrained.lift)
+    networks.eval()
+    with torch.no_grad():
+        ground, image, _ = step_terms(networks, [window], None, networks.topdown.empty_state(1))
+        same, known, _ = step_terms(networks, [window], views(), networks.topdown.empty_state(1))
+    assert image is None
+    assert known is not None
+    assert ground.total.item() == pytest.approx(same.total.item(), rel=1e-3)
+
+
+def test_training_on_drives_alone_leaves_the_heads_as_they_are(tmp_path):
+    plan = TrainingPlan(steps=2, threads=1)
+    before = dict(train(tmp_path / "a", TrainingPlan(steps=0, threads=1)).networks.named_parameters())
+    trained = train(tmp_path / "b", plan, labelled=False, drives=[unlabelled(plain_road(OTHER_RIG, seed=5))])
+    after = dict(trained.networks.named_parameters())
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    heads = {name for name in before if name.split(".")[1] in ("segmentation", "depth", "heat", "box")}
+    assert heads
+    assert moved == before.keys() - heads
+
+
+def test_drives_are_measured_apart_from_towns(tmp_path):
+    drive = unlabelled(plain_road(OTHER_RIG, seed=5))
+    drive.layers[:, :, 1] = UNKNOWN
+    trained = train(tmp_path, TrainingPlan(steps=0, threads=1), drives=[drive])
+    assert {"iou_drivable", "drive_iou_drivable", "image_iou_drivable"} <= trained.scores.keys()
+    assert not [name for name in trained.scores if name.startswith(("drive_image", "drive_iou_lane", "drive_depth"))]
+    assert trained.frequencies
+
+
+def test_drives_alone_say_nothing_of_classes_in_images(untrained):
+    scores, frequencies = validate(untrained.average, [unlabelled(plain_road(RIG))], untrained.lift)
+    assert "iou_drivable" in scores
+    assert frequencies == {}
+
+
+def test_training_starts_with_the_average_of_another(tmp_path):
+    first = train(tmp_path / "first", TrainingPlan(steps=2, threads=1))
+    checkpoint = load_checkpoint(tmp_path / "first" / "checkpoint.pt")
+    plan = TrainingPlan(steps=0, seed=7, threads=1)
+    second = train(tmp_path / "second", plan, start=checkpoint)
+    assert second.step == 0
+    for name, value in first.average.state_dict().items():
+        assert torch.equal(value, second.networks.state_dict()[name]), name
+
+
+def test_learning_rate_is_the_plans(tmp_path):
+    slow, fast = (
+        train(tmp_path / name, TrainingPlan(steps=1, threads=1, learning_rate=rate)).optimiser.param_groups[0]["lr"]
+        for name, rate in (("slow", 1e-4), ("fast", 1e-3))
+    )
+    assert fast == pytest.approx(10 * slow)
+
+
+def test_learning_rate_must_be_positive():
+    with pytest.raises(InvalidArgument, match=r"learning rate must be above 0, got 0\.0"):
+        TrainingPlan(steps=1, learning_rate=0.0)
+
+
 def test_length_is_not_negative():
     with pytest.raises(InvalidArgument, match="at least 0, got -1"):
         TrainingPlan(steps=-1)
@@ -172,11 +230,15 @@ def test_forgetting_before_every_set_is_measured_too(untrained):
     assert 0.0 < frequencies["drivable"] < 1.0
 
 
-def test_command_trains_from_sequences_to_a_bundle(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def small_command(monkeypatch):
     monkeypatch.setattr(command, "SETS_PER_WINDOW", 2)
     monkeypatch.setattr("octobev.models.sequences.SETS_PER_SEQUENCE", 4)
     monkeypatch.setattr("octobev.models.net.HydraNetConfig", lambda: HYDRANET)
     monkeypatch.setattr("octobev.models.topdown_net.TopDownConfig", lambda feature_channels: TOPDOWN)
+
+
+def test_command_trains_from_sequences_to_a_bundle(tmp_path, capsys, small_command):
     out = tmp_path / "out"
     (out / "sequences").mkdir(parents=True)
     for town in (0, 1, 10_000):
@@ -189,3 +251,46 @@ def test_command_trains_from_sequences_to_a_bundle(tmp_path, capsys, monkeypatch
     assert set(bundle.outputs) >= {"road_layout", "occupancy", "corridor_direction", "segmentation", "objects"}
     assert command.main([*options, "--resume", "--steps", "3"]) == 0
     assert load_checkpoint(out / "checkpoint.pt").step == 3
+
+
+@pytest.fixture(scope="module")
+def drives(tmp_path_factory):
+    """Two short synthetic drives in MCAP."""
+    folder = tmp_path_factory.mktemp("drives")
+    for seed in (1, 2):
+        record_drive(SyntheticDrive(seed, 1.0, 4.0, (64, 32), rig=RIG), folder / f"{seed}.mcap")
+    return [str(folder / f"{seed}.mcap") for seed in (1, 2)]
+
+
+def test_command_learns_from_recorded_drives(tmp_path, capsys, small_command, drives):
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--threads", "1", "--validation-towns", "0", "--towns", "0", "--drive", drives[0]]
+    assert command.main([*options, "--validation-drive", drives[1], "--steps", "2"]) == 0
+    shown = capsys.readouterr()
+    assert "drive_iou_visible_drivable" in shown.out
+    assert "1.mcap: 1 stretches out of 4 sets" in shown.err
+    start = ["--start", str(out / "checkpoint.pt"), "--learning-rate", "1e-4"]
+    options[1] = str(tmp_path / "fine")
+    assert command.main([*options, *start, "--steps", "1"]) == 0
+    assert load_checkpoint(tmp_path / "fine" / "checkpoint.pt").step == 1
+
+
+def test_command_mixes_drives_with_towns_of_a_rig(tmp_path, capsys, small_command, drives):
+    out = tmp_path / "out"
+    towns = Material((0, 1), rigs=(reference_rig(),)).town_folder(out / "sequences")
+    towns.mkdir(parents=True)
+    for town in (0, 1, 10_000):
+        write_sequences(plain_road(OTHER_RIG, seed=town), town_path(towns, town))
+    options = ["--out", str(out), "--towns", "2", "--validation-towns", "1", "--threads", "1", "--rig", "reference"]
+    assert command.main([*options, "--drive", drives[0], "--validation-drive", drives[1], "--steps", "3"]) == 0
+    assert {"iou_drivable", "drive_iou_drivable"} <= load_checkpoint(out / "checkpoint.pt").scores.keys()
+
+
+def test_command_says_how_to_go_on_when_it_is_stopped(tmp_path, capsys, small_command, drives, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("octobev.models.material.drive_files", stop)
+    options = ["--out", str(tmp_path / "out"), "--towns", "0", "--validation-towns", "0", "--drive", drives[0]]
+    assert command.main([*options, "--steps", "1"]) == 130
+    assert "go on with the same command; no checkpoint yet" in capsys.readouterr().err

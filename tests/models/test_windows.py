@@ -13,10 +13,11 @@ from octobev.models.sequences import (
     Sequences,
     lens_numbers,
     lens_of,
+    read_sequences,
     write_sequences,
 )
-from octobev.models.shelf import town_path
-from octobev.models.windows import LiftPlan, WindowSampler, cut_window, mirrored
+from octobev.models.shelf import Shelf, town_path
+from octobev.models.windows import LiftPlan, Source, WindowSampler, cut_window, mirrored
 from octobev.replay.rigs import reference_rig
 
 LIFT = LiftPlan((0.0,), 0.0, (8, 16))
@@ -138,8 +139,13 @@ def test_mirror_turns_the_tangential_distortion_round():
 
 
 def sampler(folder, **changes):
-    options = {"seed": 0, "lanes": 2, "sets": 2, "windows": 4, "steps_per_town": 4, "window": 2, **changes}
-    return WindowSampler(folder, [0, 1], LIFT, wait=lambda: None, **options)
+    options = {"seed": 0, "lanes": 2, "sets": 2, "windows": 4, **changes}
+    return WindowSampler([Source(shelf(folder, (0, 1)))], LIFT, **options)
+
+
+def shelf(folder, towns):
+    files = [town_path(folder, town) for town in towns]
+    return Shelf(files, read_sequences, steps_per_file=4, window=2, wait=lambda: None)
 
 
 @pytest.fixture
@@ -200,7 +206,73 @@ def test_odometry_is_a_little_wrong_now_and_then(towns, monkeypatch):
 
 def test_cameras_that_take_no_part_are_said(towns, monkeypatch):
     monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
-    assert sampler(towns).draw(0)[0].active.tolist() == [True] * 3 + [False] * 5
+    assert sampler(towns).draw(0)[0].active.tolist() == [[True] * 3 + [False] * 5] * 2
+
+
+def test_cameras_that_look_ahead_are_found_wherever_they_stand_in_the_rig(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
+    turned = sequences()
+    turned.ego_from_camera[:] = turned.ego_from_camera[:, ::-1].copy()
+    for town in (0, 1):
+        write_sequences(turned, town_path(tmp_path, town))
+    assert sampler(tmp_path).draw(0)[0].active.tolist() == [[False] * 5 + [True] * 3] * 2
+
+
+def lost(drawn, sets, cameras):
+    """Leave out the images of these cameras in these sets."""
+    drawn.world_from_fired[:, sets, cameras] = np.nan
+    return drawn
+
+
+def test_a_camera_without_an_image_takes_no_part_in_that_set():
+    whole, part = (cut_window(drawn, 0, 0, 3, LIFT) for drawn in (sequences(), lost(sequences(), 1, 2)))
+    assert part.active.tolist() == [[True] * 8, [True] * 2 + [False] + [True] * 5, [True] * 8]
+    np.testing.assert_array_equal(part.views[0].weights, whole.views[0].weights)
+    assert int(np.bitwise_or.reduce(part.views[1].seen_by)) == 0b11111011
+    assert part.layers[1, VISIBLE].sum() <= whole.layers[1, VISIBLE].sum()
+
+
+def test_images_that_are_missing_are_missing_in_the_mirror_too():
+    np.testing.assert_array_equal(mirrored(lost(sequences(), 3, 5), 1).taken[0], lost(sequences(), 3, 5).taken[1])
+
+
+def test_every_set_keeps_a_camera_that_has_an_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
+    for town in (0, 1):
+        write_sequences(lost(sequences(), 1, slice(0, 3)), town_path(tmp_path, town))
+    drawn = sampler(tmp_path).draw(0)[0].active
+    assert drawn.tolist() == [[True] * 3 + [False] * 5, [False] * 3 + [True] * 5]
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.25, 4, 18), (1.0, 40, 40)])
+def test_sources_have_their_shares_of_the_stretches(towns, share, least, most):
+    sources = [Source(shelf(towns, [0]), 1.0 - share), Source(shelf(towns, [1]), share)]
+    drawn = WindowSampler(sources, LIFT, seed=0, lanes=2, sets=2, windows=4)
+    chosen = [drawn._source(lane, number) is sources[1] for number in range(20) for lane in range(2)]
+    assert least <= sum(chosen) <= most
+
+
+def test_shares_do_not_change_what_is_drawn_from_a_source(towns):
+    alone = sampler(towns).draw(0)
+    both = WindowSampler(
+        [Source(shelf(towns, (0, 1)), 1.0), Source(shelf(towns, [0]), 0.0)], LIFT, seed=0, lanes=2, sets=2, windows=4
+    )
+    for one, other in zip(alone, both.draw(0), strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+
+
+def test_views_come_from_labelled_sources_alone(towns):
+    options = {"seed": 0, "lanes": 2, "sets": 2, "windows": 4}
+    drives = Source(shelf(towns, [1]), labelled=False)
+    assert WindowSampler([drives], LIFT, **options).draw_views(0, 5) is None
+    mixed = WindowSampler([drives, Source(shelf(towns, [0]))], LIFT, **options).draw_views(0, 5)
+    alone = WindowSampler([Source(shelf(towns, [0]))], LIFT, **options).draw_views(0, 5)
+    np.testing.assert_array_equal(mixed.images, alone.images)
+
+
+def test_shares_that_are_none_are_refused(towns):
+    with pytest.raises(DriveError, match=r"shares of sources must be not negative and one above 0, got \[0\.0\]"):
+        WindowSampler([Source(shelf(towns, [0]), 0.0)], LIFT, seed=0, lanes=2, sets=2, windows=4)
 
 
 def test_single_views_come_from_everywhere_half_of_them_mirrored(towns):
