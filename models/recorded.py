@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import DriveError, ImageError, expected
 from ..fusion.pose import Pose
-from ..replay.drive import Drive, DriveStep, GroundTruth, Losses
+from ..replay.drive import UNKNOWN, Drive, DriveStep, GroundTruth, Losses
 from ..replay.open import open_drive
 from ..runtime.frames import FrameSet
 from ..runtime.manifest import ImageInput
@@ -30,7 +30,6 @@ from .sequences import (
     LAYERS,
     RATES_HZ,
     SEQUENCES_PER_TOWN,
-    UNKNOWN,
     VISIBLE,
     Sequences,
     lens_numbers,

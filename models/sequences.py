@@ -39,9 +39,6 @@ LAYERS: Final = ("drivable", "lane_divider", "road_edge", "crosswalk", "intersec
 VISIBLE: Final = len(LAYERS)
 """Plane of the truth that says which cells some camera sees."""
 
-UNKNOWN: Final = 255
-"""Value of a cell in whose truth nobody knows the class; it takes no part in losses and scores."""
-
 SEQUENCES_PER_TOWN: Final = 3
 SETS_PER_SEQUENCE: Final = 16
 RATES_HZ: Final = (2.0, 12.0)
@@ -79,7 +76,7 @@ class Sequences:
     depth_m : float16 [S, T, N, height / 2, width / 2], metres along the optical axis; the sky is as far as depths go
     objects : float32 [S, T, N, 24, 5], kind, x_min, y_min, x_max, y_max in pixels, see
         :func:`octobev.replay.objects.visible_boxes`; kind 0 where there are no more
-    layers : uint8 [S, T, 7, nx, ny], 1 where the class of :data:`LAYERS` is, :data:`UNKNOWN` where nobody knows, last
+    layers : uint8 [S, T, 7, nx, ny], 1 where the class of :data:`LAYERS` is, 255 where nobody knows, last
         the visible cells, 0 or 1
     direction_rad : float16 [S, T, nx, ny], of the corridor, -pi/2 .. pi/2 in the ego frame; NaN where there is none
     lenses : float64 [S, N, 15], see :func:`lens_numbers`, of the network's input

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fusion.direction import doubled_angle
+from ..replay.drive import UNKNOWN
 from .net import Tensor, functional, torch
-from .sequences import LAYERS, UNKNOWN, VISIBLE
+from .sequences import LAYERS, VISIBLE
 from .topdown_net import TopDownOutputs
 
 POSITIVE_WEIGHTS: Final = (1.0, 3.0, 3.0, 2.5, 1.5, 1.5)

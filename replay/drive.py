@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,19 @@ TRUTH_LAYERS = (
     "visible",
     "direction_rad",
 )
-"""Layers that ground truth may have. All are uint8 0 or 1 but the last."""
+"""Layers that ground truth may have. All are uint8 0, 1 or :data:`UNKNOWN` but the last."""
+
+UNKNOWN: Final = 255
+"""In a layer: nobody knows what is in this cell. It is neither counted nor learned from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
     """What is really there at one instant.
 
-    layers : name -> array [nx, ny] on `grid`, in the ego frame at `timestamp_ns`; uint8 0 or 1, but `direction_rad`:
-        float32, direction of the corridor without sign, -pi/2..pi/2, NaN where there is no corridor. `visible` is 1
-        where at least one camera has an unobstructed view of the ground (or of the obstacle standing on it).
+    layers : name -> array [nx, ny] on `grid`, in the ego frame at `timestamp_ns`; uint8 0, 1 or :data:`UNKNOWN`, but
+        `direction_rad`: float32, direction of the corridor without sign, -pi/2..pi/2, NaN where there is no corridor.
+        `visible` is 1 where at least one camera has an unobstructed view of the ground (or of the obstacle on it).
     """
 
     timestamp_ns: int

@@ -24,7 +24,7 @@ from ..runtime.engine import Runtime
 from ..runtime.frames import FrameSet
 from ..runtime.predictions import Predictions, RoadLayout
 from .disturbance import Disturbance
-from .drive import Drive, DriveStep, GroundTruth
+from .drive import UNKNOWN, Drive, DriveStep, GroundTruth
 from .matching import IntersectionCounts, PolylineCounts, visible_stretches
 from .remembered import VisibleBefore
 from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_bands
@@ -188,7 +188,7 @@ class _Comparison:
         if self._before is None or self._band is None:
             self._before, self._band = VisibleBefore(truth.grid), range_bands(truth.grid)
         layer = truth.layers.get("visible")
-        visible = np.ones(truth.grid.shape, dtype=np.bool_) if layer is None else layer != 0
+        visible = np.ones(truth.grid.shape, dtype=np.bool_) if layer is None else layer == 1
         return CellMasks(visible, self._before.follow(frame_set.world_from_ego, visible), self._band)
 
     def _count(self, predictions: Predictions, truth: GroundTruth, masks: CellMasks) -> dict[str, float]:
@@ -204,8 +204,9 @@ class _Comparison:
                 if name in ious:
                     result.polylines[name].add(*_lines(layout, truth, name, masks.visible))
             if INTERSECTION in ious:
-                there = truth.layers[INTERSECTION]
-                result.intersections.add(layout[INTERSECTION], there, masks.visible, truth.grid)
+                patches = truth.layers[INTERSECTION]
+                seen = masks.visible & (patches != UNKNOWN)
+                result.intersections.add(layout[INTERSECTION], np.uint8(1) * (patches == 1), seen, truth.grid)
         if occupancy is not None and OCCUPANCY in truth.layers:
             self._check_grid(occupancy.grid, truth)
             result.occupancy = result.occupancy or ClassCounts()
@@ -226,7 +227,9 @@ def _lines(
     """Polylines of a class as predicted and as they are, of both the stretches in visible cells."""
     grid, everywhere = truth.grid, np.ones(truth.grid.shape, np.bool_)
     predicted = trace_polylines(grid, layout[name], layout.observed)
-    true = trace_polylines(grid, truth.layers[name].astype(np.float32), everywhere)
+    cells = truth.layers[name]
+    true = trace_polylines(grid, (cells == 1).astype(np.float32), everywhere)
+    visible = visible & (cells != UNKNOWN)
     return (
         [Polyline(part, line.confidence) for line in predicted for part in _visible(line, visible, grid)],
         [part for line in true for part in _visible(line, visible, grid)],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidArgument, expected
 from ..fusion.grid import BevGrid
 from ..runtime.images import load_opencv
+from .drive import UNKNOWN
 
 cv2: Any = load_opencv()
 
@@ -58,13 +59,17 @@ class ClassCounts:
         self._tolerant = ToleranceCounts()
 
     def add(self, probability: NDArray[np.float32], truth: NDArray[np.uint8], masks: CellMasks) -> float:
-        """Count one set; arrays [nx, ny]. Returns the set's own IoU in visible cells, NaN where the class is not."""
+        """Count one set; arrays [nx, ny]. Cells whose truth is unknown do not count.
+
+        Returns the set's own IoU in visible cells, NaN where the class is not.
+        """
         level = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-        there = truth != 0
+        known = truth != UNKNOWN
+        there = known & (truth != 0)
         key = there * BINS + level
-        self._all += _histogram(key, 2).reshape(2, BINS)
-        self._remembered += _histogram(key[masks.remembered], 2).reshape(2, BINS)
-        seen = masks.visible
+        self._all += _histogram(key[known], 2).reshape(2, BINS)
+        self._remembered += _histogram(key[masks.remembered & known], 2).reshape(2, BINS)
+        seen = masks.visible & known
         banded = _histogram(masks.band[seen] * 2 * BINS + key[seen], 2 * len(self._visible))
         added = banded.reshape(self._visible.shape)
         self._visible += added

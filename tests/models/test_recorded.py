@@ -10,8 +10,8 @@ from octobev.fusion.rig import Camera, Rig
 from octobev.models import recorded
 from octobev.models.mountings import network_intrinsics
 from octobev.models.recorded import drive_files, same_drive
-from octobev.models.sequences import GRID, LAYERS, UNKNOWN, VISIBLE, read_sequences
-from octobev.replay.drive import DriveStep, GroundTruth
+from octobev.models.sequences import GRID, LAYERS, VISIBLE, read_sequences
+from octobev.replay.drive import UNKNOWN, DriveStep, GroundTruth
 from octobev.replay.recorder import Recorder
 from octobev.replay.rigs import reference_rig
 from octobev.replay.synthetic import SyntheticDrive

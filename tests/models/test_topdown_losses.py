@@ -3,9 +3,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from octobev.models.sequences import LAYERS, UNKNOWN, VISIBLE  # noqa: E402
+from octobev.models.sequences import LAYERS, VISIBLE  # noqa: E402
 from octobev.models.topdown_losses import HIDDEN_WEIGHT, BevScores, topdown_terms  # noqa: E402
 from octobev.models.topdown_net import TopDownOutputs  # noqa: E402
+from octobev.replay.drive import UNKNOWN  # noqa: E402
 
 NX, NY = 6, 4
 

@@ -7,8 +7,9 @@ from octobev.errors import BundleError, InvalidArgument, MissingFile
 from octobev.models import train as command
 from octobev.models.material import Material
 from octobev.models.plan import TrainingPlan
-from octobev.models.sequences import UNKNOWN, read_sequences, write_sequences
+from octobev.models.sequences import read_sequences, write_sequences
 from octobev.models.shelf import Shelf, town_path
+from octobev.replay.drive import UNKNOWN
 from octobev.replay.recorder import record_drive
 from octobev.replay.rigs import reference_rig
 from octobev.replay.synthetic import SyntheticDrive

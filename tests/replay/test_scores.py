@@ -43,6 +43,16 @@ def test_remembered_cells_have_a_figure_of_their_own():
     assert figures["cells_remembered"] == 2
 
 
+def test_cells_nobody_knows_do_not_count():
+    truth = np.array([[1, 0, 255, 255]], np.uint8)
+    counts = ClassCounts()
+    everywhere = np.ones((1, 4), bool)
+    counts.add(np.full((1, 4), 0.9, np.float32), truth, CellMasks(everywhere, everywhere, np.zeros((1, 4), np.int64)))
+    report = counts.report()
+    assert (report["iou"], report["iou_visible"], report["iou_remembered"]) == (0.5, 0.5, 0.5)
+    assert report["cells"] == report["cells_remembered"] == 1
+
+
 def test_nothing_remembered_has_no_figure():
     assert report([0.9, 0.1], [1, 1])["iou_remembered"] is None
 
