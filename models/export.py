@@ -6,17 +6,19 @@ import argparse
 import copy
 import hashlib
 import io
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, MissingFile, NetworkError, OctobevError, expected
+from ..errors import BundleError, InvalidArgument, MissingFile, NetworkError, OctobevError, expected
 from .template import OUTPUTS, castout_manifest_text, manifest_text
 
 if TYPE_CHECKING:
@@ -46,7 +48,14 @@ class ExportReport:
     differences: dict[str, float]
 
 
-def export_bundle(checkpoint: Checkpoint, folder: Path, version: str, *, cast_out: bool = False) -> ExportReport:
+def export_bundle(
+    checkpoint: Checkpoint,
+    folder: Path,
+    version: str,
+    *,
+    cast_out: bool = False,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
+) -> ExportReport:
     """Write the ONNX models and `bundle.toml`.
 
     Parameters
@@ -54,6 +63,7 @@ def export_bundle(checkpoint: Checkpoint, folder: Path, version: str, *, cast_ou
     folder : made if it is not there; files of the same names are replaced
     version : version of the bundle
     cast_out : the per-camera network alone, what it sees cast out onto the ground; otherwise both networks
+    thresholds : layer of the top-down network -> probability that shall read 0.5, see :func:`shift_probabilities`
 
     Raises
     ------
@@ -67,6 +77,7 @@ def export_bundle(checkpoint: Checkpoint, folder: Path, version: str, *, cast_ou
     if cast_out and not checkpoint.frequencies:
         raise BundleError(expected("class frequencies of a checkpoint", "known", "none; train for a step at least"))
     hydranet, topdown = checkpoint.networks()
+    shift_probabilities(topdown, thresholds)
     graphs = {ONNX_FILE: hydranet_bytes(hydranet)}
     differences = compare_hydranet(hydranet, graphs[ONNX_FILE])
     parameters = parameter_count(hydranet)
@@ -88,6 +99,28 @@ def export_bundle(checkpoint: Checkpoint, folder: Path, version: str, *, cast_ou
     (folder / "bundle.toml").write_text(text, encoding="utf-8")
     sizes = {name: len(graph) for name, graph in graphs.items()}
     return ExportReport(folder, sizes, parameters, differences)
+
+
+def shift_probabilities(net: TopDownNet, thresholds: Mapping[str, float]) -> None:
+    """Shift the logits of layers so that a probability of `thresholds` becomes 0.5, in place.
+
+    Weighted losses make rare classes look more likely than they are; where the best threshold is, validation says.
+
+    Raises
+    ------
+    InvalidArgument
+        A layer that the network does not have, or a threshold that is not within 0..1.
+    """
+    from .net import torch
+
+    layers = (*net.config.classes, "occupancy")
+    for name, threshold in thresholds.items():
+        if name not in layers:
+            raise InvalidArgument(expected("layer of a threshold", f"one of {', '.join(layers)}", name))
+        if not 0.0 < threshold < 1.0:
+            raise InvalidArgument(expected(f"threshold of {name}", "between 0 and 1", threshold))
+        with torch.no_grad():
+            net.decoder.layers.bias[layers.index(name)] -= math.log(threshold / (1.0 - threshold))
 
 
 def hydranet_bytes(net: HydraNet) -> bytes:
@@ -208,6 +241,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--cast-out", action="store_true", help="the per-camera network alone, cast out onto the ground and stitched"
     )
+    parser.add_argument(
+        "--threshold",
+        metavar="LAYER=P",
+        type=_threshold,
+        action="append",
+        default=[],
+        help="probability of a layer that shall read 0.5: the threshold_best of octobev evaluate on validation drives",
+    )
     options = parser.parse_args(arguments)
     try:
         if not options.checkpoint.is_file():
@@ -215,12 +256,19 @@ def main(arguments: list[str] | None = None) -> int:
         from .checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(options.checkpoint)
-        report = export_bundle(checkpoint, options.out, options.version, cast_out=options.cast_out)
+        report = export_bundle(
+            checkpoint, options.out, options.version, cast_out=options.cast_out, thresholds=dict(options.threshold)
+        )
     except OctobevError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(describe(report))
     return 0
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
 
 
 def describe(report: ExportReport) -> str:

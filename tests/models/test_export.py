@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from octobev.errors import BundleError, NetworkError
+from octobev.errors import BundleError, InvalidArgument, NetworkError
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.models.mountings import network_intrinsics
@@ -148,12 +148,37 @@ def test_wrong_graph_is_refused(checkpoint, tmp_path, monkeypatch):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_probability_of_a_threshold_reads_a_half(checkpoint):
+    net, shifted = (checkpoint.networks()[1] for _ in range(2))
+    export.shift_probabilities(shifted, {"road_edge": 0.7, "occupancy": 0.2})
+    rows = torch.rand(TOPDOWN.nx * TOPDOWN.ny, TOPDOWN.lifted_channels)
+    with torch.no_grad():
+        plain, moved = (torch.sigmoid(each(rows, each.empty_state(1))[0].logits)[0] for each in (net, shifted))
+    for name, threshold in (("road_edge", 0.7), ("occupancy", 0.2)):
+        layer = [*TOPDOWN.classes, "occupancy"].index(name)
+        assert ((plain[layer] > threshold) == (moved[layer] > 0.5)).all()
+        assert (plain[layer] != moved[layer]).any()
+    torch.testing.assert_close(plain[0], moved[0])
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ({"lane": 0.5}, "layer of a threshold must be one of drivable, .*occupancy, got lane"),
+        ({"drivable": 1.0}, "threshold of drivable must be between 0 and 1, got 1.0"),
+    ],
+)
+def test_wrong_thresholds_are_refused(checkpoint, thresholds, message):
+    with pytest.raises(InvalidArgument, match=message):
+        export.shift_probabilities(checkpoint.networks()[1], thresholds)
+
+
 def test_checkpoint_round_trip_and_export_command(checkpoint, tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(checkpoint, path)
     again = load_checkpoint(path)
     assert (again.topdown_config, again.hydranet_config, again.step) == (TOPDOWN, HYDRANET, 7)
-    assert export.main([str(path), "--out", str(tmp_path / "bundle")]) == 0
+    assert export.main([str(path), "--out", str(tmp_path / "bundle"), "--threshold", "crosswalk=0.4"]) == 0
     assert "topdown.onnx" in capsys.readouterr().out
     assert export.main([str(tmp_path / "none.pt"), "--out", str(tmp_path)]) == 1
     assert "none.pt: no such checkpoint" in capsys.readouterr().err
