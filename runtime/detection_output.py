@@ -1,7 +1,8 @@
 """Detections from a heat map of object centres and a map of boxes, for networks of the CenterNet family.
 
 A class has an object where its heat is the largest of 3 x 3 pixels ("Objects as Points", Zhou et al. 2019, section 3);
-the box is what the other map says at that pixel: the distances from its centre to the four sides.
+the box is what the other map says at that pixel: the distances from its centre to the four sides. The bell of a large
+object may have several crests: of boxes of one class that overlap, the best stays (greedy non-maximum suppression).
 """
 
 from __future__ import annotations
@@ -57,6 +58,31 @@ def find_peaks(heat: NDArray[np.float32], threshold: float, most: int) -> Peaks:
     best = np.argsort(-scores, kind="stable")[:most]
     class_ids, rows, columns = np.unravel_index(places[best], framed.shape)
     return Peaks(class_ids, rows - 1, columns - 1, scores[best])
+
+
+def unsuppressed(boxes: NDArray[np.float64], class_ids: NDArray[np.intp], max_overlap: float) -> NDArray[np.bool_]:
+    """Find the boxes that overlap no better one of their class that stays, by more than an IoU.
+
+    Parameters
+    ----------
+    boxes : float64 [n, 4], x_min, y_min, x_max, y_max, the best first
+    class_ids : [n]
+    max_overlap : 0..1
+
+    Returns
+    -------
+    bool [n]
+    """
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    rivals = shared > max_overlap * (areas[:, None] + areas - shared)
+    rivals &= class_ids[:, None] == class_ids
+    stays = np.ones(len(boxes), dtype=np.bool_)
+    for index in range(1, len(boxes)):
+        stays[index] = not (rivals[index, :index] & stays[:index]).any()
+    return stays
 
 
 class DetectionOutput:
@@ -137,8 +163,10 @@ class DetectionOutput:
         stride = spec.stride or 1
         centres = (np.stack((peaks.columns, peaks.rows), axis=-1) + 0.5) * stride - 0.5
         sides = np.maximum(self._sides.planes(camera)[:, peaks.rows, peaks.columns].T.astype(np.float64), 0)
-        boxes = plan.image_boxes(np.concatenate((centres - sides[:, :2], centres + sides[:, 2:]), axis=1))
-        seen = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        boxes = np.concatenate((centres - sides[:, :2], centres + sides[:, 2:]), axis=1)
+        best = unsuppressed(boxes, peaks.class_ids, spec.max_overlap)
+        boxes = plan.image_boxes(boxes)
+        seen = best & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
         class_ids = peaks.class_ids[seen].astype(np.uint16)
         return Detections(name, spec.classes, boxes[seen].astype(np.float32), peaks.scores[seen], class_ids)
 

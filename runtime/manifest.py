@@ -41,6 +41,7 @@ _MOST_CELLS: Final = 1 << 24
 _MOST_DETECTIONS: Final = 4096
 _SCORE_THRESHOLD: Final = 0.4
 _MAX_DETECTIONS: Final = 64
+_MAX_OVERLAP: Final = 0.5
 
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +114,7 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
         four channels: distances from the pixel's centre to the left, top, right and bottom side of the box, network
         pixels
     score_threshold, max_detections : detections: only scores above it, and only so many of the best in an image
+    max_overlap : detections: of two boxes of a class whose IoU is larger, the better stays; 1: all stay
     """
 
     tensor: str
@@ -124,6 +126,7 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
     boxes: str | None = None
     score_threshold: float = _SCORE_THRESHOLD
     max_detections: int = _MAX_DETECTIONS
+    max_overlap: float = _MAX_OVERLAP
 
     def __post_init__(self) -> None:
         if self.kind == "raw":
@@ -142,12 +145,14 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
         if (self.kind == "detections") != (self.boxes is not None):
             wanted, actual = ("given", "nothing") if self.boxes is None else ("left out", self.boxes)
             raise BundleError(expected("boxes", f"{wanted} for kind {self.kind}", actual))
-        limits = (self.score_threshold, self.max_detections)
-        if self.kind != "detections" and limits != (_SCORE_THRESHOLD, _MAX_DETECTIONS):
+        limits = (self.score_threshold, self.max_detections, self.max_overlap)
+        if self.kind != "detections" and limits != (_SCORE_THRESHOLD, _MAX_DETECTIONS, _MAX_OVERLAP):
             wanted = f"left out for kind {self.kind}"
-            raise BundleError(expected("score_threshold and max_detections", wanted, "given"))
+            raise BundleError(expected("score_threshold, max_detections and max_overlap", wanted, "given"))
         if not 0 <= self.score_threshold < 1:
             raise BundleError(expected("score_threshold", "at least 0 and below 1", self.score_threshold))
+        if not 0 <= self.max_overlap <= 1:
+            raise BundleError(expected("max_overlap", "0..1", self.max_overlap))
         check_positive("max_detections", self.max_detections, _MOST_DETECTIONS)
 
     @property

@@ -138,10 +138,11 @@ def test_bad_manifest_is_refused_with_its_path(manifest_text, old, new, match):
         ('boxes = "boxes"', 'boxes = "boxes"\nactivation = "softmax"', r"activation must be none or sigmoid for"),
         ('boxes = "boxes"', 'boxes = "boxes"\nscore_threshold = 1.0', r"score_threshold must be at least 0 and"),
         ('boxes = "boxes"', 'boxes = "boxes"\nscore_threshold = -0.1', r"score_threshold must be at least 0 and below"),
+        ('boxes = "boxes"', 'boxes = "boxes"\nmax_overlap = 1.5', r"max_overlap must be 0\.\.1, got 1\.5"),
         ('boxes = "boxes"', 'boxes = "boxes"\nmax_detections = 0', r"max_detections must be 1\.\.4096, got 0"),
         ('boxes = "boxes"', 'boxes = "boxes"\nmax_detection = 9', r"objects: max_detection \(did you mean max_det"),
         ('tensor = "colours"', 'tensor = "colours"\nboxes = "b"', r"boxes must be left out for kind segmentation"),
-        ('tensor = "colours"', 'tensor = "colours"\nmax_detections = 9', r"score_threshold and max_detections must be"),
+        ('tensor = "colours"', 'tensor = "colours"\nmax_detections = 9', r"max_detections and max_overlap must be left out"),
         ('tensor = "colours"', 'tensor = "colours"\nscore_threshold = 0.5', r"must be left out for kind segmentation"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ def test_example_of_detections_fits_to_the_first():
     example, detections = examples()[:2]
     outputs = decode_manifest(f"{example}\n{detections}".encode()).camera_networks["segmenter"].outputs
     assert outputs["objects"].tensors == {"tensor": "object_heat", "boxes": "object_boxes"}
-    left_out = re.sub(r"(score_threshold|max_detections).*\n", "", detections)
+    left_out = re.sub(r"(score_threshold|max_detections|max_overlap).*\n", "", detections)
     defaults = decode_manifest(f"{example}\n{left_out}".encode()).camera_networks["segmenter"].outputs["objects"]
     assert outputs["objects"] == defaults
 

@@ -11,7 +11,7 @@ import pytest
 from octobev.errors import BundleError
 from octobev.fusion.rig import Rig
 from octobev.runtime.bundle import open_bundle
-from octobev.runtime.detection_output import find_peaks
+from octobev.runtime.detection_output import find_peaks, unsuppressed
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.hydranet import HydraNet
@@ -276,3 +276,16 @@ def test_a_runtime_gives_the_same_objects_with_any_number_of_threads(write_bundl
     for topic, output in steps[0].items():
         for name, array in output.arrays().items():
             np.testing.assert_array_equal(array, steps[1][topic].arrays()[name])
+
+
+def test_of_overlapping_boxes_of_a_class_the_best_stays():
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [4, 0, 14, 10], [40, 0, 50, 10]], np.float64)
+    classes = np.array([0, 0, 1, 0, 0])
+    assert unsuppressed(boxes, classes, 0.5).tolist() == [True, False, True, True, True]
+    assert unsuppressed(boxes, classes, 0.3).tolist() == [True, False, True, False, True]
+    assert unsuppressed(boxes, classes, 1.0).all()
+
+
+def test_what_a_suppressed_box_overlaps_may_stay():
+    chain = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], np.float64)
+    assert unsuppressed(chain, np.zeros(3, int), 0.5).tolist() == [True, False, True]
