@@ -18,6 +18,8 @@ _HOME = {
     "CorridorDirection": ".runtime.predictions",
     "Detections": ".runtime.predictions",
     "Frame": ".runtime.frames",
+    "FrameRingReader": ".runtime.ring.reader",
+    "FrameRingWriter": ".runtime.ring.writer",
     "FrameSet": ".runtime.frames",
     "Intrinsics": ".fusion.lens",
     "LensModel": ".fusion.lens",
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from .runtime.predictions import OccupancyGrid as OccupancyGrid
     from .runtime.predictions import Predictions as Predictions
     from .runtime.predictions import RoadLayout as RoadLayout
+    from .runtime.ring.reader import FrameRingReader as FrameRingReader
+    from .runtime.ring.writer import FrameRingWriter as FrameRingWriter
     from .runtime.topics.publisher import Publisher as Publisher
     from .runtime.topics.subscriber import Subscriber as Subscriber
 

@@ -63,6 +63,14 @@ class TopicTimeout(OctobevError, TimeoutError):
     """No message arrived in time."""
 
 
+class FrameRingError(OctobevError, ValueError):
+    """A file that is not a frame ring, or a ring that contradicts itself."""
+
+
+class FrameOverwritten(OctobevError, RuntimeError):
+    """The writer of a frame ring reused the slot of a frame that was still being read."""
+
+
 class MissingDependency(OctobevError, ImportError):
     """An optional or system library is missing; the message says how to install it."""
 

@@ -13,8 +13,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 HEADERS = sorted(map(str, Path("_ext").glob("*.h")))
-KERNELS = ("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions", "cpuid")
-FOLDERS = ("_ext", "cli", "fusion", "models", "replay", "runtime", "runtime.topics")
+KERNELS = (
+    *("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
+    *("cpuid", "seqlock"),
+)
+FOLDERS = ("_ext", "cli", "fusion", "models", "replay", "runtime", "runtime.ring", "runtime.topics")
 
 BOUNDS_CHECKS = os.environ.get("OCTOBEV_BOUNDS_CHECKS", "0") == "1"
 """Kernels that check every index, for the test suite's second run."""
