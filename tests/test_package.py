@@ -22,6 +22,7 @@ VALUE_TYPES = (
     "fusion/rig.py",
     "runtime/frames.py",
     "runtime/predictions.py",
+    "runtime/sync_policies.py",
     "replay/drive.py",
 )
 
