@@ -21,7 +21,9 @@ VALUE_TYPES = (
     "fusion/grid.py",
     "fusion/rig.py",
     "runtime/frames.py",
+    "runtime/live/health.py",
     "runtime/predictions.py",
+    "runtime/sync/policies.py",
     "replay/drive.py",
 )
 

@@ -1,0 +1,1 @@
+"""The runtime in somebody else's process: frames as cameras deliver them in, predictions and health out."""
