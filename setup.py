@@ -17,7 +17,10 @@ KERNELS = (
     *("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
     *("cpuid", "seqlock"),
 )
-FOLDERS = ("_ext", "cli", "fusion", "models", "replay", "runtime", "runtime.live", "runtime.ring", "runtime.sync", "runtime.topics")
+FOLDERS = (
+    *("_ext", "cli", "fusion", "models", "replay"),
+    *("runtime", "runtime.live", "runtime.ring", "runtime.sync", "runtime.topics"),
+)
 
 BOUNDS_CHECKS = os.environ.get("OCTOBEV_BOUNDS_CHECKS", "0") == "1"
 """Kernels that check every index, for the test suite's second run."""

@@ -1,7 +1,7 @@
 """How a live runtime is doing, as values: per camera, per stage, per output, and as a whole.
 
-Value types; times are nanoseconds unless the name says otherwise. Percentiles are over the latest samples of a window, so
-that they follow what happens; counts are since the start and never fall.
+Value types; times are nanoseconds unless the name says otherwise. Percentiles are over the latest samples of a
+window, so that they follow what happens; counts are since the start and never fall.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Health:
     valid : whether the latest predictions have anything to say; False from the moment that no camera delivers
     reason : why not; None when valid
     cameras : by name, in rig order
-    stages : by name: the stages of a step (`decode`, `network`, ...), `step` (a whole step), `wait` (from the first arrival of
-        a set to its step) and `publish`
-    latency : from the capture of a set's latest frame to the end of publishing, on the capture clock; None when the capture
-        clock is not the wall clock, so that the difference means nothing
+    stages : by name: the stages of a step (`decode`, `network`, ...), `step` (a whole step), `wait` (from the first
+        arrival of a set to its step) and `publish`
+    latency : from the capture of a set's latest frame to the end of publishing; None when the capture clock is not the
+        wall clock, so that the difference means nothing
     outputs : by name
     sets, incomplete : sets that were stepped, and those among them that lacked a camera
     overrun : sets that were dropped because a newer one was there before they could be stepped
