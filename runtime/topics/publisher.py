@@ -122,6 +122,13 @@ class Publisher:
         with self._changed:
             return self._changed.wait_for(lambda: self._closed or self._wanted(part), timeout_s) and not self._closed
 
+    def wait_for_change(self, subscriptions: frozenset[str], timeout_s: float) -> frozenset[str]:
+        """Wait until what is listened to differs from `subscriptions`, or for `timeout_s`; returns what it is then."""
+        known = frozenset(prefix.encode() for prefix in subscriptions)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._prefixes != known, timeout_s)
+        return self.subscriptions
+
     def publish(self, predictions: Predictions) -> int:
         """Publish every output of one step, those that are not valid as messages that say so.
 
