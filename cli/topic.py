@@ -272,6 +272,8 @@ def _as_text(message: Message) -> str:
         lines.append("  classes: " + ", ".join(header.classes))
     if header.rig is not None:
         lines += [f"  {lens.name}: {lens.width}x{lens.height} {lens.model}" for lens in header.rig.cameras]
+    if header.health is not None:
+        lines.append("  conditions: " + ", ".join(f"{c.name} {c.condition}" for c in header.health.cameras))
     for name, entry in _ranges(message).items():
         shape = " x ".join(map(str, entry["shape"]))
         lines.append(f"  {name}: {entry['dtype']} [{shape}] {entry['min']} to {entry['max']}")

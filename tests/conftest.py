@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import pytest
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
+from octobev.runtime.live.health import CameraCondition, CameraHealth, Health, OutputHealth, Spread
 from onnx import TensorProto, helper, numpy_helper
 
 WIDTH, HEIGHT, STRIDE = 32, 16, 4
@@ -316,5 +318,76 @@ def make_rig() -> Callable[..., Rig]:
         lens = Intrinsics(width, height, width / 2, width / 2, (width - 1) / 2, (height - 1) / 2)
         mounting = Pose(np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]]))
         return Rig(tuple(Camera(name, lens, mounting) for name in names or ("front",)), "made")
+
+    return make
+
+
+CAMERAS = (
+    *("front_main", "front_narrow", "front_left", "front_right", "rear_left", "rear_right", "rear", "roof"),
+    *("fisheye_front", "fisheye_rear", "fisheye_left", "fisheye_right"),
+    *("trailer_left", "trailer_right", "trailer_rear", "cabin"),
+)
+
+
+def _camera_health(place: int) -> CameraHealth:
+    """Every third camera is not ok, each in a way of its own."""
+    faults = {
+        4: (CameraCondition.LATE, "late"),
+        7: (CameraCondition.CORRUPT, "roof at 1700000000000000000 ns: image must be a JPEG, got 12 bytes"),
+        10: (CameraCondition.STALE, "the same image 41 times in succession"),
+        13: (CameraCondition.MISSING, "no frame for 73.2 s"),
+    }
+    condition, reason = faults.get(place, (CameraCondition.OK, None))
+    missing = condition is CameraCondition.MISSING
+    return CameraHealth(
+        condition=condition,
+        since_ns=73_000_000_000 * (place + 1),
+        rate_hz=0.0 if missing else 29.97,
+        age_ns=73_200_000_000 if missing else 12_000_000 + place * 1_000_000,
+        skew_ns=-12_500_000 + 1_000_000 * place,
+        received=109_000 + place,
+        used=108_000 + place,
+        dropped={"surplus": 990, "late": 8} if place % 2 else {},
+        corrupt=place,
+        queued=place % 3,
+        reason=reason,
+    )
+
+
+@pytest.fixture
+def make_health() -> Callable[..., Health]:
+    """Make the state of a live runtime with so many cameras; keyword arguments replace fields."""
+
+    def make(count: int = 8, **changes: Any) -> Health:
+        medians_ms = {"wait": 21.5, "decode": 3.25, "network": 11.0, "step": 31.75, "publish": 0.5}
+        fields: dict[str, Any] = {
+            "timestamp_ns": 1_700_000_000_000_000_000,
+            "uptime_ns": 3_723_000_000_000,
+            "valid": True,
+            "reason": None,
+            "cameras": {name: _camera_health(place) for place, name in enumerate(CAMERAS[:count])},
+            "stages": {name: Spread(30_412, p50, 1.7 * p50, 4 * p50) for name, p50 in medians_ms.items()},
+            "latency": Spread(30_412, 46.5, 71.25, 120.0),
+            "outputs": {
+                "road_layout": OutputHealth(True, True, None, 0),
+                "occupancy": OutputHealth(True, False, "NaN in 3 of 12288 values", 2),
+                "corridor_direction": OutputHealth(False, False, None, 0),
+            },
+            "sets": 30_412,
+            "incomplete": 12,
+            "overrun": 3,
+            "deadline_misses": 4,
+            "resets": {"first set": 1, "gap": 1},
+            "queues": {"sets": 1, "results": 0},
+            "stalled": {},
+            "errors": {"callback": 1},
+            "rss_bytes": 512_000_000,
+            "rig_sha256": "cd" * 32,
+            "bundle_sha256": "ab" * 32,
+            "subscriptions": ("occupancy/", "road_layout/"),
+            "threads": 14,
+            "descriptors": 41,
+        }
+        return Health(**(fields | changes))
 
     return make

@@ -126,3 +126,7 @@ class Health:
     bundle_sha256: str
     subscriptions: tuple[str, ...] = field(default=())
     """What is listened to now, as prefixes of `name/`; the empty text is everything."""
+    threads: int | None = None
+    """Threads of the process, those of native libraries among them; None where the system does not tell."""
+    descriptors: int | None = None
+    """Open file descriptors of the process; None where the system does not tell."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
+from ..live.health import Health
 from ..predictions import (
     BevOutput,
     CameraOutput,
@@ -21,10 +22,10 @@ from ..predictions import (
     Predictions,
     RoadLayout,
 )
-from . import geometry
+from . import geometry, health_header
 from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
 from .message import BELIEF, OCCUPIED
-from .names import RIG, camera_topic
+from .names import HEALTH, RIG, camera_topic
 from .wire import Buffer, pack
 
 EGO_FRAME = "ego"
@@ -176,6 +177,29 @@ def encode_rig(rig: Rig, rig_sha256: str, stamp: Stamp) -> list[Buffer]:
         frame_id=EGO_FRAME,
         rig_sha256=rig_sha256,
         rig=RigHeader(rig.name, cameras),
+    )
+    return pack(header, {})
+
+
+def encode_health(health: Health, stamp: Stamp) -> list[Buffer]:
+    """Make the message of a live runtime's state. What would be too long for it is cut, see docs/topics.md.
+
+    Raises
+    ------
+    InvalidArgument
+        Numbers that no reader would take (negative counts, NaN), or more outputs than a header holds.
+    """
+    header = Header(
+        topic=HEALTH,
+        kind=health_header.KIND,
+        session=stamp.session,
+        sequence=stamp.sequence,
+        timestamp_ns=health.timestamp_ns,
+        published_ns=stamp.published_ns,
+        frame_id=EGO_FRAME,
+        bundle_sha256=health.bundle_sha256,
+        rig_sha256=health.rig_sha256,
+        health=health_header.to_header(health),
     )
     return pack(header, {})
 

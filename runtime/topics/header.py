@@ -5,7 +5,7 @@ Every key is always written; a reader ignores keys that it does not know.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -48,6 +48,8 @@ Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Crc = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Length = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ImageSize = Annotated[int, Meta(ge=1, le=65535)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Counts = Annotated[dict[Text, Count], Meta(max_length=32)]
 
 
 class ArrayHeader(msgspec.Struct, frozen=True):
@@ -107,6 +109,76 @@ class RigHeader(msgspec.Struct, frozen=True):
     cameras: Annotated[tuple[LensHeader, ...], Meta(min_length=1, max_length=64)]
 
 
+class CameraHealthHeader(msgspec.Struct, frozen=True):
+    """One camera of a live runtime, see :class:`octobev.runtime.live.health.CameraHealth`."""
+
+    name: Text
+    condition: Literal["ok", "late", "stale", "corrupt", "missing"]
+    since_ns: Count
+    rate_hz: Finite
+    age_ns: Count | None
+    skew_ns: Nanoseconds | None
+    received: Count
+    used: Count
+    dropped: Counts
+    corrupt: Count
+    queued: Count
+    reason: Text | None
+
+
+class SpreadHeader(msgspec.Struct, frozen=True):
+    """Percentiles of a duration, milliseconds."""
+
+    count: Count
+    p50_ms: Finite
+    p99_ms: Finite
+    max_ms: Finite
+
+
+class StageHeader(msgspec.Struct, frozen=True):
+    """How long one stage takes."""
+
+    name: Text
+    spread: SpreadHeader
+
+
+class OutputHealthHeader(msgspec.Struct, frozen=True):
+    """One output of a live runtime, see :class:`octobev.runtime.live.health.OutputHealth`."""
+
+    name: Text
+    computed: bool
+    valid: bool
+    reason: Text | None
+    invalid: Count
+
+
+class HealthHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a live runtime, see :class:`octobev.runtime.live.health.Health`.
+
+    Its `timestamp_ns`, `rig_sha256` and `bundle_sha256` are those of the header that it is in.
+    """
+
+    uptime_ns: Count
+    valid: bool
+    reason: Text | None
+    cameras: Annotated[tuple[CameraHealthHeader, ...], Meta(max_length=64)]
+    stages: Annotated[tuple[StageHeader, ...], Meta(max_length=64)]
+    latency: SpreadHeader | None
+    outputs: Annotated[tuple[OutputHealthHeader, ...], Meta(max_length=1024)]
+    sets: Count
+    incomplete: Count
+    overrun: Count
+    deadline_misses: Count
+    resets: Counts
+    queues: Counts
+    stalled: Annotated[dict[Text, Finite], Meta(max_length=32)]
+    errors: Counts
+    rss_bytes: Count | None
+    threads: Count | None
+    descriptors: Count | None
+    subscriptions: Annotated[tuple[Text, ...], Meta(max_length=32)]
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Second part of every message. Fields are described in docs/topics.md; `crc32` must stay the last."""
 
@@ -134,4 +206,5 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     bundle_variant: Text | None = None
     rig_sha256: Text | None = None
     rig: RigHeader | None = None
+    health: HealthHeader | None = None
     crc32: Crc = 0xFFFFFFFF

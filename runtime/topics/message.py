@@ -16,8 +16,9 @@ from ...fusion.grid import BevGrid
 from ...fusion.lens import Intrinsics, LensModel
 from ...fusion.pose import Pose
 from ...fusion.rig import Camera, Rig
+from ..live.health import Health
 from ..predictions import BevTensor, CameraOutput, CorridorDirection, Detections, OccupancyGrid, RoadLayout
-from . import geometry
+from . import geometry, health_header
 from .header import Header
 
 CAMERA_KINDS: Final = ("segmentation", "depth", "features", "raw")
@@ -183,6 +184,11 @@ class Message:
             cameras.append(Camera(lens.name, intrinsics, mounting))
         return Rig(tuple(cameras), self.header.rig.name)
 
+    def health(self) -> Health:
+        """The state of a live runtime."""
+        self._require(health_header.KIND)
+        return health_header.from_header(self.header)
+
     def _require(self, *kinds: str) -> None:
         if self.kind not in kinds:
             raise InvalidArgument(expected(f"kind of {self.topic}", " or ".join(kinds), self.kind))
@@ -223,6 +229,8 @@ def check_content(message: Message) -> None:
         message.detections()
     elif message.kind == "rig":
         message.rig()
+    elif message.kind == health_header.KIND:
+        message.health()
 
 
 def _check_bev(message: Message, shape: tuple[int, int], classes: int) -> None:

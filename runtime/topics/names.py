@@ -17,7 +17,7 @@ RIG: Final = "rig"
 """Topic of the static calibration."""
 
 HEALTH: Final = "health"
-"""Topic kept for the state of a live runtime."""
+"""Topic of the state of a live runtime."""
 
 CAMERA: Final = "camera"
 """First component of every per-camera topic."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,8 +18,9 @@ import zmq
 
 from ...errors import EndpointError, InvalidArgument, TopicError, expected
 from ...fusion.rig import Rig
+from ..live.health import Health
 from ..predictions import Predictions
-from .encode import Stamp, belief_topic, encode_output, encode_rig, geometry_topic, kind_of, topics_of
+from .encode import Stamp, belief_topic, encode_health, encode_output, encode_rig, geometry_topic, kind_of, topics_of
 from .endpoints import (
     HEARTBEAT_MS,
     HEARTBEAT_TIMEOUT_MS,
@@ -29,7 +31,7 @@ from .endpoints import (
     remove_path,
 )
 from .header import MAX_PART_BYTES, UNKNOWN_KIND
-from .names import RESERVED, RIG, check_topic, topic_part
+from .names import HEALTH, RESERVED, RIG, check_topic, topic_part
 from .wire import Buffer
 
 HANDSHAKE_MS: Final = 5000
@@ -174,13 +176,18 @@ class Publisher:
 
     def set_rig(self, rig: Rig, rig_sha256: str) -> None:
         """Publish the calibration now, and to every late joiner at once when he subscribes to `rig`."""
-        with self._changed:
-            self._require_open()
-            parts = encode_rig(rig, rig_sha256, self._stamp(RIG))
-            self._static[RIG] = parts
-            self._send(parts)
-            if self._pending():
-                self._wake()
+        self._publish_static(RIG, lambda stamp: encode_rig(rig, rig_sha256, stamp))
+
+    def publish_health(self, health: Health) -> None:
+        """Publish the state of a live runtime now, and the latest to every late joiner at once.
+
+        Raises
+        ------
+        InvalidArgument
+            The publisher is closed, or the wire does not take it, see
+            :func:`~octobev.runtime.topics.encode.encode_health`.
+        """
+        self._publish_static(HEALTH, lambda stamp: encode_health(health, stamp))
 
     def close(self) -> None:
         """Stop publishing; what was not delivered yet is dropped. May be called again."""
@@ -278,6 +285,16 @@ class Publisher:
     def _set_hwm(self) -> None:
         """Set the mark on every connection; those made later start from the mark of the bind, so do it again then."""
         self._socket.setsockopt(zmq.SNDHWM, self._hwm * self._topics_per_set + len(self._static))
+
+    def _publish_static(self, topic: str, encode: Callable[[Stamp], list[Buffer]]) -> None:
+        """Publish a message that stays: whoever joins later gets it, until the next one takes its place."""
+        with self._changed:
+            self._require_open()
+            parts = encode(self._stamp(topic))
+            self._static[topic] = parts
+            self._send(parts)
+            if self._pending():
+                self._wake()
 
     def _stamp(self, topic: str) -> Stamp:
         sequence = self._sequences.get(topic, 0)

@@ -41,7 +41,7 @@ class Subscriber:
 
     A message that is not valid Octobev (damaged, forged, another version) is counted in :attr:`malformed`, kept as
     :attr:`last_error`, and skipped: no call here raises WireError. A message with `valid` False is delivered. Messages
-    that come again (the rig is sent again when others join) are delivered once.
+    that come again (rig and health are sent again when others join) are delivered once.
 
     Not safe to use from several threads at once.
 
