@@ -23,6 +23,8 @@ _HOME = {
     "FrameSet": ".runtime.frames",
     "Intrinsics": ".fusion.lens",
     "LensModel": ".fusion.lens",
+    "LiveRuntime": ".runtime.live.runtime",
+    "LiveSettings": ".runtime.live.settings",
     "OccupancyGrid": ".runtime.predictions",
     "OctobevError": ".errors",
     "PixelFormat": ".runtime.frames",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from .runtime.frames import Frame as Frame
     from .runtime.frames import FrameSet as FrameSet
     from .runtime.frames import PixelFormat as PixelFormat
+    from .runtime.live.runtime import LiveRuntime as LiveRuntime
+    from .runtime.live.settings import LiveSettings as LiveSettings
     from .runtime.predictions import CameraOutput as CameraOutput
     from .runtime.predictions import CorridorDirection as CorridorDirection
     from .runtime.predictions import Detections as Detections

@@ -112,7 +112,7 @@ class CameraWatch:
         self._timestamp_ns, self._fingerprint = timestamp_ns, fingerprint
         if not again:
             self._learn(now_ns)
-        if self._frozen:
+        if self.frozen:
             self._reason = f"the same {'image' if alike else 'timestamp'} {self._alike} times in succession"
             self._verdicts.append(_Verdict.FROZEN)
         self._judge(now_ns)
@@ -164,7 +164,8 @@ class CameraWatch:
         )
 
     @property
-    def _frozen(self) -> bool:
+    def frozen(self) -> bool:
+        """Whether the latest frame showed what those before it did, often enough to be stale."""
         return self._alike >= self._frozen_after
 
     @property
@@ -188,7 +189,7 @@ class CameraWatch:
 
     def _conclude(self, now_ns: int, verdict: _Verdict, reason: str | None = None) -> None:
         now_ns = self._pass(now_ns)
-        if self._silent or (self._frozen and verdict is _Verdict.GOOD):
+        if self._silent or (self.frozen and verdict is _Verdict.GOOD):
             return
         if reason is not None:
             self._reason = str(reason)
@@ -198,7 +199,7 @@ class CameraWatch:
     def _judge(self, now_ns: int) -> None:
         if _Verdict.CORRUPT in self._verdicts:
             self._turn(CameraCondition.CORRUPT, now_ns)
-        elif self._frozen:
+        elif self.frozen:
             self._turn(CameraCondition.STALE, now_ns)
         elif self._verdicts.count(_Verdict.LATE) >= _LATE_AFTER:
             self._turn(CameraCondition.LATE, now_ns)

@@ -29,7 +29,6 @@ from .health import Health
 from .intake import STALE, Intake, PendingSet
 from .ledger import Ledger
 from .settings import LiveSettings
-from .wants import listened_to
 from .withheld import withheld_predictions
 
 _LOG: Final = logging.getLogger("octobev.live")
@@ -114,8 +113,6 @@ class LiveRuntime:
         self._closing = threading.Event()
         self._running = True
         work = {"live": self._step_on_sets, "watch": self._watch}
-        if self._publisher is not None and settings.minimum_outputs is not None:
-            work["wants"] = self._follow_subscriptions
         self._threads = [
             threading.Thread(target=self._guard, args=(do,), name=f"{settings.thread_name}-{name}", daemon=True)
             for name, do in work.items()
@@ -202,22 +199,6 @@ class LiveRuntime:
             return self._changed.wait_for(
                 lambda: not self._running or (self._intake.idle and not self._stepping), timeout_s
             )
-
-    def recalibrate(self, rig: Rig) -> None:
-        """Use another calibration from the next set on; predictions name it in `provenance.rig_sha256`.
-
-        The caller's thread does the work; steps go on meanwhile.
-
-        Raises
-        ------
-        RigError, CalibrationError
-            Not a calibration of this rig; the one in use stays.
-        """
-        self._require_running()
-        self._runtime.recalibrate(rig)
-        self._rig = rig
-        if self._publisher is not None:
-            self._publisher.set_rig(rig, rig_sha256(rig))
 
     def health(self) -> Health:
         """Return how it is doing now."""
@@ -346,19 +327,7 @@ class LiveRuntime:
                 with self._counting("publish"):  # the thread that calls back is the one that is stuck
                     self._publisher.publish(self._withheld(self._intake.capture_time_ns(now_ns), what))
             with self._counting("publish"):
-                getattr(self._publisher, "publish_health", print)(self.health())
-
-    def _follow_subscriptions(self) -> None:
-        """Have computed what somebody listens to, and what always is."""
-        assert self._publisher is not None, "the thread is started with a publisher only"  # noqa: S101
-        minimum = frozenset(self.settings.minimum_outputs or ())
-        wanted, heard = minimum, frozenset[str]()
-        while not self._closing.is_set():
-            heard = self._publisher.wait_for_change(heard, timeout_s=_JOIN_S / 4)
-            now_wanted = minimum | listened_to(self._bundle, self._rig, self._outputs, heard)
-            if now_wanted != wanted:
-                self._runtime.want(now_wanted)
-                wanted = now_wanted
+                self._publisher.publish_health(self.health())
 
     def _is_silent(self) -> bool:
         """Whether it is time to say, again, that no set comes. The lock is held."""
