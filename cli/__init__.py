@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, evaluate, replay, rig, topic
+    from . import bundle, doctor, drive, evaluate, health, replay, rig, topic
 
     app = typer.Typer(
         name="octobev",
@@ -30,6 +30,7 @@ def build() -> typer.Typer:
     app.callback()(_top)
     app.command("replay")(replay.replay)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("health")(health.health)
     app.command("doctor")(doctor.doctor)
     app.add_typer(drive.app, name="drive")
     app.add_typer(topic.app, name="topic")

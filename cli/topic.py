@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from ..runtime.topics.message import Message
 from ..runtime.topics.meter import DelaySummary, TopicMeter, TopicSummary
 from ..runtime.topics.subscriber import Subscriber
 from . import EXIT_LOSS
+from .lines import emit
 
 app = typer.Typer(no_args_is_help=True, help="Look at what is published on an endpoint.")
 
@@ -45,7 +45,7 @@ def list_topics(
     with Subscriber(endpoint, hwm=64, insecure=insecure) as subscriber:
         meters, ended = _listen(subscriber, time.monotonic() + timeout, count)
         if not meters and not ended:
-            raise TopicTimeout(f"{endpoint}: nothing is published there in {timeout:g} s{_complaint(subscriber)}")
+            raise TopicTimeout(f"{endpoint}: nothing is published there in {timeout:g} s{complaint(subscriber)}")
         _report(subscriber, meters, _list_line, json, final=True)
 
 
@@ -63,7 +63,7 @@ def echo(
     with Subscriber(endpoint, topic, insecure=insecure) as subscriber:
         with contextlib.suppress(KeyboardInterrupt):
             for message in _messages(subscriber, meters, timeout, count):
-                _emit(_as_json(message) if json else _as_text(message))
+                emit(_as_json(message) if json else _as_text(message))
         if not json:
             _report(subscriber, meters, _list_line, json, final=True, stream=sys.stderr)
         _finish(subscriber)
@@ -184,30 +184,22 @@ def _report(
     for topic in sorted(meters):
         summary = meters[topic].summary(subscriber.lost.get(topic, 0))
         if json:
-            _emit(msgspec.json.encode({**msgspec.to_builtins(summary), "final": final}).decode(), stream)
+            emit(msgspec.json.encode({**msgspec.to_builtins(summary), "final": final}).decode(), stream)
         else:
-            _emit(f"{topic:<32} {line(summary)}{_losses(summary)}", stream)
+            emit(f"{topic:<32} {line(summary)}{_losses(summary)}", stream)
 
 
 def _finish(subscriber: Subscriber) -> None:
     if subscriber.malformed:
-        print(f"octobev: {subscriber.endpoint}{_complaint(subscriber)}", file=sys.stderr)
+        print(f"octobev: {subscriber.endpoint}{complaint(subscriber)}", file=sys.stderr)
         raise typer.Exit(EXIT_LOSS)
 
 
-def _complaint(subscriber: Subscriber) -> str:
+def complaint(subscriber: Subscriber) -> str:
+    """What to say about malformed messages, if any came."""
     if not subscriber.malformed:
         return ""
     return f": {subscriber.malformed} malformed messages skipped, last: {subscriber.last_error}"
-
-
-def _emit(text: str, stream: Any = None) -> None:
-    """Print a line at once; a reader that has gone (`| head`) ends the command quietly."""
-    try:
-        print(text, file=stream or sys.stdout, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
 
 
 def _list_line(summary: TopicSummary) -> str:
