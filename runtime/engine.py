@@ -17,10 +17,10 @@ from ..fusion.rig import Rig, rig_sha256
 from .bundle import Bundle
 from .castouts import CastOuts
 from .frames import Frame, FrameSet
+from .hooks import InputWatch, RunHooks, Tamper
 from .hydranet import CameraResults, HydraNet
 from .memory import Memory
 from .predictions import CameraPrediction, Predictions, Provenance
-from .session import InputWatch
 from .stages import StageTimes
 from .topdowns import TopDowns
 from .variants import VariantChoice, select_variant
@@ -70,12 +70,13 @@ class Runtime:
         if self.threads < 1:
             raise InvalidArgument(expected("threads", "at least 1", self.threads))
         self.plan = bundle.plan(outputs)
+        self._hooks = RunHooks()
         self._hydranets = {
-            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig))
+            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig), self._hooks)
             for name, wanted in self.plan.networks.items()
         }
         self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig)
-        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads)
+        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads, self._hooks)
         self._networks = {output: network for network, given in self.plan.topdown.items() for output in given}
         self._memory = Memory(max_gap_s)
         self._sequence = 0
@@ -144,8 +145,34 @@ class Runtime:
             runs once a camera (or group of them), on one of the worker threads. The arrays are the network's own
             memory, which the next run overwrites: read or copy them. None: nothing any more
         """
-        for network in [*(net.network for net in self._hydranets.values()), *self._topdowns.networks.values()]:
-            network.watch_inputs(watch)
+        self._hooks.watch = watch
+
+    def tamper(self, network_id: str, tamper: Tamper | None) -> None:
+        """Have something done to what a network gives, to see what follows from it: NaN, an error, a slow run.
+
+        For tests and fault injection. May be called from any thread; costs nothing while nothing is set.
+
+        Parameters
+        ----------
+        network_id : id of a network in the manifest, whether it runs now or not
+        tamper : called after each run of that network, before anything reads its results, on the thread of the run
+            (several at a time for a per-camera network): `tamper(cameras, outputs)`. `cameras`: names of those whose
+            images were run, usually one; empty for a top-down network. `outputs`: arrays by the tensor names of the
+            ONNX file, recurrent states among them; what is written into them is taken for the network's own. To wait
+            in it makes the network slow; to raise :class:`~octobev.errors.NetworkError` makes it fail. None: leave
+            the network alone again
+
+        Raises
+        ------
+        InvalidArgument
+            The bundle has no such network.
+        """
+        if network_id not in self.bundle.manifest.networks:
+            raise InvalidArgument(expected("network", f"one of {', '.join(self.bundle.manifest.networks)}", network_id))
+        if tamper is None:
+            self._hooks.tampers.pop(network_id, None)
+        else:
+            self._hooks.tampers[network_id] = tamper
 
     def close(self) -> None:
         """End the worker threads. A closed runtime cannot step."""

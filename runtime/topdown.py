@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, expected
+from ..errors import BundleError, NetworkError, expected
 from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
@@ -95,7 +95,7 @@ class TopDown:
         inputs |= {state.spec.input: state.before for state in self._states}
         results = {self._wanted[key].tensor: array for key, array in self._outputs.items()}
         results |= {state.spec.output: state.after for state in self._states}
-        self._binding = network.bind(inputs, results)
+        self._binding = network.bind(inputs, results, network_id=name)
 
     def reset(self) -> None:
         """Forget the recurrent state."""
@@ -119,14 +119,18 @@ class TopDown:
 
         Returns
         -------
-        outputs : output name -> value, in memory of their own; empty when the network gave NaN or Inf
-        failure : what was not finite, or None. The state is then reset: nothing of this set is carried on.
+        outputs : output name -> value, in memory of their own; empty when the network failed, or gave NaN or Inf
+        failure : what happened then, or None. The state is then reset: nothing of this set is carried on.
         """
         seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
         for lift in self._lifts:
             seen_by |= lift.fill(features[lift.source], num_threads)
         observed = self._observed_ground.see(seen_by != 0)
-        self._binding.run()
+        try:
+            self._binding.run()
+        except NetworkError as error:
+            self.reset()
+            return {}, str(error)
         broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
         if broken:

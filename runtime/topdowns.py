@@ -10,6 +10,7 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, TopDownNetwork
 from .castouts import usable
+from .hooks import RunHooks
 from .hydranet import CameraResults, HydraNet
 from .predictions import BevOutput
 from .session import Network
@@ -26,6 +27,7 @@ class TopDowns:
         hydranets: Mapping[str, HydraNet],
         rig: Rig,
         threads: int,
+        hooks: RunHooks | None = None,
     ) -> None:
         self._hydranets = hydranets
         self._topdowns: dict[str, TopDown] = {}
@@ -47,6 +49,7 @@ class TopDowns:
                     providers=bundle.manifest.runtime.providers,
                     threads=threads,
                     graph_optimization=bundle.manifest.runtime.graph_optimization,
+                    hooks=hooks,
                 )
             network = loaded[key]
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}

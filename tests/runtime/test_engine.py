@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from octobev.errors import InvalidArgument, RigError
+from octobev.errors import InvalidArgument, NetworkError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
@@ -417,6 +417,46 @@ def test_inputs_of_the_networks_can_be_watched(bundle, rig):
         runtime.watch_inputs(None)
         runtime.step(frame_set(1))
     assert len(seen) == 2
+
+
+def test_what_a_network_gives_can_be_spoiled_for_one_camera(bundle, rig):
+    runs = []
+
+    def spoil(cameras, outputs):
+        runs.append(cameras)
+        if cameras == ("rear",):
+            outputs["segmentation"][:] = np.nan
+
+    images = {"front": picture(RED), "rear": picture(RED)}
+    with Runtime(bundle, rig, threads=1) as runtime:
+        runtime.tamper("colours", spoil)
+        assert set(runtime.step(frame_set(0, **images)).invalid) == {"segmentation/rear"}
+        assert runs == [("front",), ("rear",)]
+        runtime.tamper("colours", None)
+        assert not runtime.step(frame_set(1, **images)).invalid
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_network_that_fails_withholds_its_outputs(bundle, rig, threads):
+    def fail(cameras, outputs):
+        raise NetworkError("network does not answer")
+
+    with Runtime(bundle, rig, threads=threads) as runtime:
+        runtime.tamper("memory", fail)
+        predictions = runtime.step(frame_set(0, front=picture(RED), rear=picture(RED)))
+        assert predictions.invalid == {"remembered": "network does not answer"}
+        runtime.tamper("colours", fail)
+        invalid = runtime.step(frame_set(1, front=picture(RED))).invalid
+        assert invalid["segmentation/front"] == "network does not answer"
+
+
+def test_only_networks_of_the_bundle_are_tampered_with(bundle, rig):
+    with (
+        Runtime(bundle, rig) as runtime,
+        pytest.raises(InvalidArgument, match="network must be one of colours, memory, got lanes"),
+    ):
+        runtime.tamper("lanes", None)
 
 
 def test_sequence_counts_steps(bundle, rig):
