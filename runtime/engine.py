@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -40,7 +41,7 @@ class Runtime:
     outputs : names of the wanted outputs (see `octobev bundle info`); only what they need is loaded and run, on the
         cameras that it needs. None: `bundle.default_outputs`
     threads : worker threads; None: the CPUs that this process may use. Results do not depend on it.
-    max_gap_s : a longer time between two sets makes the state begin anew
+    max_gap_s : a longer time between two sets, or without anything usable from a network, makes the state begin anew
     variant : which arithmetic the networks compute in: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the
         processor has int8 dot products. `bundle.variant` and the predictions' provenance say which one it is.
 
@@ -75,8 +76,8 @@ class Runtime:
             name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig), self._hooks)
             for name, wanted in self.plan.networks.items()
         }
-        self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig)
-        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads, self._hooks)
+        self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig, max_gap_s)
+        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads, max_gap_s, self._hooks)
         self._networks = {output: network for network, given in self.plan.topdown.items() for output in given}
         self._memory = Memory(max_gap_s)
         self._sequence = 0
@@ -88,7 +89,8 @@ class Runtime:
         """Predict for one frame set.
 
         A camera that is absent, or whose image cannot be decoded, is masked and named in `absences`; a network's NaN or
-        Inf withholds that output and names it in `invalid`. Neither raises.
+        Inf, or its failure, withholds that output and names it in `invalid`; a top-down network's state is then again
+        what it was before, and is carried on from there. None of these raises.
         """
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
@@ -100,18 +102,13 @@ class Runtime:
 
         status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
         fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
-        if motion is None:
-            self._castouts.reset()
-            self._topdowns.reset()
-        else:
-            self._castouts.move(motion)
-            self._topdowns.move(motion.before_from_now)
+        states = self._castouts.carry(frame_set.timestamp_ns, status, motion)
+        states |= self._topdowns.carry(frame_set.timestamp_ns, status, motion)
         with stages.measure("castout"):
             bev = self._castouts.step(results, fired_from_ego, self._map)
         with stages.measure("topdown"):
             topdown, failures = self._topdowns.step(results, fired_from_ego)
-        if failures:
-            status = self._memory.forget("NaN or Inf from a network")
+        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
         with stages.measure("collect"):
             camera_outputs = self._camera_outputs(results)
         predictions = Predictions(
@@ -128,6 +125,7 @@ class Runtime:
             provenance=self.provenance,
             stages_ms=stages.totals_ms(),
             networks=self._networks,
+            states=states,
         )
         self._sequence += 1
         return predictions
