@@ -118,7 +118,7 @@ def print_summary(summary: ReplaySummary, runtime: Runtime) -> None:
     for name, counts in summary.detections.items():
         console.print(f"{name}: {', '.join(f'{count} x {found}' for found, count in counts.items())}")
     for reason, count in summary.resets.items():
-        console.print(f"state reset {count}x: {reason}")
+        console.print(f"state lost or set back {count}x: {reason}")
     for reason, count in summary.loss_reasons.items():
         console.print(f"[yellow]lost {count}x: {reason}[/yellow]")
     for name, count in summary.invalid.items():

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..fusion.rig import Rig
-    from ..replay.rig_check import Coverage, Finding
+    from ..fusion.rig_check import Coverage, Finding
     from ..runtime.frames import FrameSet
 
 app = typer.Typer(no_args_is_help=True, help="Look at the calibration of a rig, and find what is wrong with it.")
@@ -39,7 +39,8 @@ def check(
     Exit codes: 0 nothing wrong, or only warnings; 1 something is certainly wrong.
     """
     from ..errors import CalibrationError
-    from ..replay.rig_check import Severity, check_images, check_rig, measure_coverage, unreadable
+    from ..fusion.rig_check import Severity, check_rig, measure_coverage, unreadable
+    from ..replay.image_check import check_images
 
     rig: Rig | None = None
     coverage: Coverage | None = None
@@ -110,7 +111,7 @@ def _open(source: str, start_s: float | None) -> tuple[Rig, FrameSet | None]:
 
 
 def _camera(rig: Rig, name: str) -> dict[str, Any]:
-    from ..replay.rig_check import view_angles_deg
+    from ..fusion.rig_check import view_angles_deg
 
     camera = rig[name]
     lens, pose = camera.intrinsics, camera.ego_from_camera

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import RecordingError
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Camera, Rig
+from ..fusion.rig_check import EGO_OUTLINE_M
 from ..runtime.frames import Frame, PixelFormat
 from ..runtime.images import load_opencv, pixels_of, reduction_for
 
@@ -65,9 +66,6 @@ CLASS_COLOURS: Final[dict[str, Colour]] = {
 
 _OTHER_COLOURS: Final = tuple(map(_rgb, (0x2DD4BF, 0xFB923C, 0xA3E635, 0xA78BFA, 0x38BDF8, 0xF9A8D4)))
 _NO_CLASS: Final = frozenset({"background", "none", "other", "unlabelled", "void", "sky"})
-
-EGO_OUTLINE_M: Final = (-1.0, 3.8, -0.95, 0.95)
-"""x_min, x_max, y_min, y_max of the car that is drawn, metres in the ego frame: a mid-size car, rear axle at 0."""
 
 
 def class_colour(name: str) -> Colour | None:

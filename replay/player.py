@@ -31,7 +31,7 @@ class ReplaySummary:
     outputs : names of everything that was predicted at least once
     detections : output -> class -> number of objects found, over all cameras and sets
     invalid : output -> number of sets in which a network's result had to be withheld
-    resets : reason -> number of times that the state was reset
+    resets : reason -> number of times that state was lost, or set back to the last good one
     digest : SHA-256 over all prediction arrays in order; independent of threads, rate and wall clock
     stages_ms : stage -> p50 and p99 of its wall time per set, milliseconds, summed over threads
     """
@@ -152,7 +152,7 @@ class _Tally:
         summary.dropped += in_rig - used
         for name in predictions.invalid:
             summary.invalid[name] = summary.invalid.get(name, 0) + 1
-        if (reason := predictions.state.reset_reason) is not None:
+        for reason in predictions.resets:
             summary.resets[reason] = summary.resets.get(reason, 0) + 1
         self._outputs |= dict.fromkeys([*predictions.bev, *predictions.camera_outputs])
         for name, by_camera in predictions.camera_outputs.items():

@@ -13,6 +13,7 @@ from ..fusion.grid import BevGrid
 from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
+from ..fusion.rig_check import Coverage, Finding, Severity, measure_coverage, view_angles_deg
 from ..runtime.frames import FrameSet
 from ..runtime.images import load_opencv
 from .drawing import (
@@ -42,7 +43,6 @@ from .drawing import (
     wrap,
 )
 from .mosaic import make_mosaic, set_from_ego, views_of
-from .rig_check import Coverage, Finding, Severity, measure_coverage, view_angles_deg
 
 cv2: Any = load_opencv()
 

@@ -25,8 +25,8 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, CastOut
 from .hydranet import CameraResults, HydraNet
-from .memory import Motion
-from .predictions import BevOutput
+from .memory import Continuity, Motion
+from .predictions import BevOutput, StateStatus
 
 Mapper = Callable[[Callable[[str], RoadLayout | OccupancyGrid], Sequence[str]], list[RoadLayout | OccupancyGrid]]
 
@@ -34,7 +34,9 @@ Mapper = Callable[[Callable[[str], RoadLayout | OccupancyGrid], Sequence[str]], 
 class CastOuts:
     """Runs the wanted cast-outs of a bundle, each with a stitched map of its own."""
 
-    def __init__(self, bundle: Bundle, names: Sequence[str], hydranets: Mapping[str, HydraNet], rig: Rig) -> None:
+    def __init__(
+        self, bundle: Bundle, names: Sequence[str], hydranets: Mapping[str, HydraNet], rig: Rig, max_gap_s: float
+    ) -> None:
         self._specs = {name: bundle.manifest.castouts[name] for name in names}
         self._network_of = {name: bundle.source_of(spec.source)[0] for name, spec in self._specs.items()}
         self._hydranets = hydranets
@@ -43,15 +45,28 @@ class CastOuts:
             name: _make(bundle, spec, hydranets[self._network_of[name]]) for name, spec in self._specs.items()
         }
 
-    def reset(self) -> None:
-        """Forget what was stitched."""
-        for castout in self._castouts.values():
-            castout.stitcher.reset()
+        self._continuities = {name: Continuity(name, max_gap_s) for name in names}
 
-    def move(self, motion: Motion) -> None:
-        """Follow the ego."""
-        for castout in self._castouts.values():
-            castout.stitcher.move(motion.before_from_now, motion.elapsed_s)
+    def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
+        """Follow the ego with every map, or begin it anew where it cannot be carried.
+
+        Parameters
+        ----------
+        timestamp_ns, whole, motion : the step, and what :class:`octobev.runtime.memory.Memory` says about it
+
+        Returns
+        -------
+        Name -> how it went.
+        """
+        statuses = {}
+        for name, castout in self._castouts.items():
+            status = self._continuities[name].follow(timestamp_ns, whole)
+            if status.carried and motion is not None:
+                castout.stitcher.move(motion.before_from_now, motion.elapsed_s)
+            else:
+                castout.stitcher.reset()
+            statuses[name] = status
+        return statuses
 
     def step(
         self, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose], mapper: Mapper
@@ -64,6 +79,8 @@ class CastOuts:
         fired_from_ego : camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame
         mapper : does independent pieces of work side by side
         """
+        for continuity in self._continuities.values():
+            continuity.take_in()
 
         def work(name: str) -> RoadLayout | OccupancyGrid:
             output = self._castouts[name].step(self._evidence(name, results, fired_from_ego))

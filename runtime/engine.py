@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,10 +18,10 @@ from ..fusion.rig import Rig, rig_sha256
 from .bundle import Bundle
 from .castouts import CastOuts
 from .frames import Frame, FrameSet
+from .hooks import InputWatch, RunHooks, Tamper
 from .hydranet import CameraResults, HydraNet
 from .memory import Memory
 from .predictions import CameraPrediction, Predictions, Provenance
-from .session import InputWatch
 from .stages import StageTimes
 from .topdowns import TopDowns
 from .variants import VariantChoice, select_variant
@@ -40,7 +41,7 @@ class Runtime:
     outputs : names of the wanted outputs (see `octobev bundle info`); only what they need is loaded and run, on the
         cameras that it needs. None: `bundle.default_outputs`
     threads : worker threads; None: the CPUs that this process may use. Results do not depend on it.
-    max_gap_s : a longer time between two sets makes the state begin anew
+    max_gap_s : a longer time between two sets, or without anything usable from a network, makes the state begin anew
     variant : which arithmetic the networks compute in: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the
         processor has int8 dot products. `bundle.variant` and the predictions' provenance say which one it is.
 
@@ -70,12 +71,13 @@ class Runtime:
         if self.threads < 1:
             raise InvalidArgument(expected("threads", "at least 1", self.threads))
         self.plan = bundle.plan(outputs)
+        self._hooks = RunHooks()
         self._hydranets = {
-            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig))
+            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig), self._hooks)
             for name, wanted in self.plan.networks.items()
         }
-        self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig)
-        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads)
+        self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig, max_gap_s)
+        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads, max_gap_s, self._hooks)
         self._networks = {output: network for network, given in self.plan.topdown.items() for output in given}
         self._memory = Memory(max_gap_s)
         self._sequence = 0
@@ -87,7 +89,8 @@ class Runtime:
         """Predict for one frame set.
 
         A camera that is absent, or whose image cannot be decoded, is masked and named in `absences`; a network's NaN or
-        Inf withholds that output and names it in `invalid`. Neither raises.
+        Inf, or its failure, withholds that output and names it in `invalid`; a top-down network's state is then again
+        what it was before, and is carried on from there. None of these raises.
         """
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
@@ -99,18 +102,13 @@ class Runtime:
 
         status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
         fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
-        if motion is None:
-            self._castouts.reset()
-            self._topdowns.reset()
-        else:
-            self._castouts.move(motion)
-            self._topdowns.move(motion.before_from_now)
+        states = self._castouts.carry(frame_set.timestamp_ns, status, motion)
+        states |= self._topdowns.carry(frame_set.timestamp_ns, status, motion)
         with stages.measure("castout"):
             bev = self._castouts.step(results, fired_from_ego, self._map)
         with stages.measure("topdown"):
             topdown, failures = self._topdowns.step(results, fired_from_ego)
-        if failures:
-            status = self._memory.forget("NaN or Inf from a network")
+        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
         with stages.measure("collect"):
             camera_outputs = self._camera_outputs(results)
         predictions = Predictions(
@@ -127,6 +125,7 @@ class Runtime:
             provenance=self.provenance,
             stages_ms=stages.totals_ms(),
             networks=self._networks,
+            states=states,
         )
         self._sequence += 1
         return predictions
@@ -144,8 +143,34 @@ class Runtime:
             runs once a camera (or group of them), on one of the worker threads. The arrays are the network's own
             memory, which the next run overwrites: read or copy them. None: nothing any more
         """
-        for network in [*(net.network for net in self._hydranets.values()), *self._topdowns.networks.values()]:
-            network.watch_inputs(watch)
+        self._hooks.watch = watch
+
+    def tamper(self, network_id: str, tamper: Tamper | None) -> None:
+        """Have something done to what a network gives, to see what follows from it: NaN, an error, a slow run.
+
+        For tests and fault injection. May be called from any thread; costs nothing while nothing is set.
+
+        Parameters
+        ----------
+        network_id : id of a network in the manifest, whether it runs now or not
+        tamper : called after each run of that network, before anything reads its results, on the thread of the run
+            (several at a time for a per-camera network): `tamper(cameras, outputs)`. `cameras`: names of those whose
+            images were run, usually one; empty for a top-down network. `outputs`: arrays by the tensor names of the
+            ONNX file, recurrent states among them; what is written into them is taken for the network's own. To wait
+            in it makes the network slow; to raise :class:`~octobev.errors.NetworkError` makes it fail. None: leave
+            the network alone again
+
+        Raises
+        ------
+        InvalidArgument
+            The bundle has no such network.
+        """
+        if network_id not in self.bundle.manifest.networks:
+            raise InvalidArgument(expected("network", f"one of {', '.join(self.bundle.manifest.networks)}", network_id))
+        if tamper is None:
+            self._hooks.tampers.pop(network_id, None)
+        else:
+            self._hooks.tampers[network_id] = tamper
 
     def close(self) -> None:
         """End the worker threads. A closed runtime cannot step."""

@@ -18,6 +18,7 @@ from .bundle import Bundle
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
 from .frames import Frame
+from .hooks import RunHooks
 from .manifest import CameraNetwork, ImageInput, ImageOutput
 from .predictions import CameraOutput, CameraPrediction
 from .preprocess import InputPlan
@@ -124,13 +125,20 @@ class HydraNet:
 
     @classmethod
     def load(
-        cls, bundle: Bundle, name: str, rig: Rig, outputs: Sequence[str], cameras: Sequence[str] | None = None
+        cls,
+        bundle: Bundle,
+        name: str,
+        rig: Rig,
+        outputs: Sequence[str],
+        cameras: Sequence[str] | None = None,
+        hooks: RunHooks | None = None,
     ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
 
         Parameters
         ----------
         cameras : run on these only; None: on all that the network is meant for
+        hooks : looked at by every run; None: none
 
         Raises
         ------
@@ -145,6 +153,7 @@ class HydraNet:
             outputs=list(dict.fromkeys(tensor for key in outputs for tensor in _known(spec, key).tensors.values())),
             providers=bundle.manifest.runtime.providers,
             graph_optimization=bundle.manifest.runtime.graph_optimization,
+            hooks=hooks,
         )
         return cls(name, spec, network, selected, outputs, bundle.plan(bundle.outputs).cast_down & set(outputs))
 
@@ -308,7 +317,8 @@ class HydraNet:
     def _bind(self, group: int) -> Binding:
         images = self._images[group * self._batch : (group + 1) * self._batch]
         bound = {name: array for output in self._outputs.values() for name, array in output.bound(group).items()}
-        return self._network.bind({self.spec.input.tensor: images}, bound)
+        cameras = self.cameras[group * self._batch : (group + 1) * self._batch]
+        return self._network.bind({self.spec.input.tensor: images}, bound, network_id=self.name, cameras=cameras)
 
     def _dense(self, output: str) -> DenseOutput:
         found = self._outputs.get(output)

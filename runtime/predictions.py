@@ -57,13 +57,16 @@ class StateStatus:
     """Whether what is remembered over time was carried into this step.
 
     carried : the state of the step before was used
-    reset_reason : why it was not: "first set", "gap of 2.100 s", "time went backwards by 0.100 s", "no pose", ...
+    reset_reason : why it was not: "first set", "gap of 2.100 s", "time went back by 0.100 s", "no ego pose", ...
     age_ns : time over which the present state has been built up; 0 after a reset
+    restored : why this set did not go into the state, which is again what it was before, carried along by the
+        ego-motion: what the network gave was not usable. None: it did
     """
 
     carried: bool
     reset_reason: str | None
     age_ns: int
+    restored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,9 @@ class Predictions:
     bev : output name -> top-down output
     camera_outputs : output name -> camera name -> output
     invalid : output name, or `output/camera` -> why it is not here (a network gave NaN, ...); it is then in neither map
+    state : what is remembered as a whole
     networks : top-down output -> id of the network that gave it; cast-outs are not in it
+    states : BEV output -> the state of its own that its network or cast-out has; also of outputs that are withheld
     """
 
     timestamp_ns: int
@@ -118,11 +123,12 @@ class Predictions:
     """Wall time per stage of this step, milliseconds; not part of :meth:`digest`."""
 
     networks: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, StateStatus] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
         _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
-        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms", "networks"):
+        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms", "networks", "states"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -136,6 +142,18 @@ class Predictions:
         """The output named `occupancy`, or None."""
         output = self.bev.get("occupancy")
         return output if isinstance(output, OccupancyGrid) else None
+
+    def state_of(self, output: str) -> StateStatus:
+        """Tell the state that an output has of its own; :attr:`state` where it has none."""
+        return self.states.get(output, self.state)
+
+    @property
+    def resets(self) -> tuple[str, ...]:
+        """Why state was lost or set back in this step, each reason once; empty when all went on."""
+        statuses = [self.state, *self.states.values()]
+        reasons = [status.reset_reason for status in statuses]
+        reasons += [f"{status.restored}; back to the last good state" for status in statuses if status.restored]
+        return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
 
     def direction_of(self, output: str) -> CorridorDirection | None:
         """Find the corridor direction that the same network gave as a top-down output; None where there is none."""

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BundleError, InvalidArgument, NetworkError, expected
+from .hooks import RunHooks
 from .manifest import Provider, RuntimeOptions
 from .subgraph import keep_outputs, parse_model
 
@@ -28,9 +29,6 @@ _DTYPES: Final[dict[str, Any]] = {
     "bool": np.bool_,
     **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
-InputWatch = Callable[[str, Mapping[str, NDArray[Any]]], None]
-"""Looks at the inputs of a network, see :meth:`Network.watch_inputs`."""
-
 _ONLY_EXCEPTIONS: Final = 4  # ORT's log severity "fatal": an error is raised, not also printed
 _DEFAULTS: Final = RuntimeOptions()
 
@@ -66,6 +64,7 @@ class Network:
     threads : of ONNX Runtime inside one run; its threads do not spin
     graph_optimization : disabled, basic, extended or all
     profile_prefix : path prefix of a profile to be written, see :meth:`end_profiling`
+    hooks : looked at by every run; None: none
 
     Raises
     ------
@@ -83,6 +82,7 @@ class Network:
         threads: int = 1,
         graph_optimization: str = _DEFAULTS.graph_optimization,
         profile_prefix: str | None = None,
+        hooks: RunHooks | None = None,
     ) -> None:
         self.name = name
         parsed = parse_model(model, name)
@@ -92,7 +92,7 @@ class Network:
         del parsed
         options = _session_options(threads, graph_optimization, profile_prefix)
         self._session = _load(model, name, options, providers)
-        self._watch: InputWatch | None = None
+        self._hooks = RunHooks() if hooks is None else hooks
         self.input_specs = _tensor_specs(self._session.get_inputs, name)
         self.output_specs = _tensor_specs(self._session.get_outputs, name)
 
@@ -101,7 +101,14 @@ class Network:
         """Names of the execution providers in use, in order; the CPU always stands last."""
         return tuple(self._session.get_providers())
 
-    def bind(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Binding:
+    def bind(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        *,
+        network_id: str | None = None,
+        cameras: Sequence[str] = (),
+    ) -> Binding:
         """Tie inputs and outputs to arrays that every run reads and writes in place.
 
         Several bindings of one network may run at the same time, each on one thread.
@@ -111,6 +118,8 @@ class Network:
         inputs : every graph input -> C-contiguous array, borrowed and kept alive by the binding
         outputs : graph output -> C-contiguous writable array, the same; outputs left out, such as those whose shape is
             known only after a run, are allocated anew by each run
+        network_id : the entry of a manifest that the binding belongs to, for those who tamper; None: :attr:`name`
+        cameras : whose images are bound, for the same
 
         Raises
         ------
@@ -121,15 +130,8 @@ class Network:
             raise InvalidArgument(expected(f"network {self.name}: bound inputs", "all", f"none for {missing[0]}"))
         _check_arrays(f"network {self.name}: input", inputs, self.input_specs, writeable=False)
         _check_arrays(f"network {self.name}: output", outputs, self.output_specs, writeable=True)
-        return Binding(self._session, self.name, inputs, outputs, lambda: self._watch)
-
-    def watch_inputs(self, watch: InputWatch | None) -> None:
-        """Have something called before every run from now on, on the thread of the run; None: nothing.
-
-        It gets the network's name and its bound input arrays, which the next run overwrites: to be read or copied, not
-        changed or kept.
-        """
-        self._watch = watch
+        owner = self.name if network_id is None else network_id
+        return Binding(self._session, self.name, inputs, outputs, self._hooks, owner, tuple(cameras))
 
     def end_profiling(self) -> Path:
         """Stop profiling and return the file: Chrome trace events in JSON, one of category `Node` per executed node."""
@@ -145,11 +147,15 @@ class Binding:
         name: str,
         inputs: Mapping[str, NDArray[Any]],
         outputs: Mapping[str, NDArray[Any]],
-        watch: Callable[[], InputWatch | None],
+        hooks: RunHooks,
+        network_id: str,
+        cameras: tuple[str, ...],
     ) -> None:
         self._session = session
         self._name = name
-        self._watch = watch
+        self._hooks = hooks
+        self._network_id = network_id
+        self._cameras = cameras
         names = [value.name for value in session.get_outputs()]
         self._unbound = [key for key in names if key not in outputs]
         self._arrays = (dict(inputs), dict(outputs))  # the session holds bare pointers into them
@@ -171,7 +177,7 @@ class Binding:
         NetworkError
             ONNX Runtime failed.
         """
-        if (watch := self._watch()) is not None:
+        if (watch := self._hooks.watch) is not None:
             watch(self._name, self._arrays[0])
         for key in self._unbound:  # anew each time: what the run before allocated belongs to its caller
             self._binding.bind_output(key)
@@ -183,6 +189,8 @@ class Binding:
         if self._unbound:
             values = self._binding.get_outputs()[len(results) :]  # in order of binding: the bound ones first
             results |= {key: value.numpy() for key, value in zip(self._unbound, values, strict=True)}
+        if (tamper := self._hooks.tampers.get(self._network_id)) is not None:
+            tamper(self._cameras, results)
         return results
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, expected
+from ..errors import BundleError, NetworkError, expected
 from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
@@ -95,7 +95,12 @@ class TopDown:
         inputs |= {state.spec.input: state.before for state in self._states}
         results = {self._wanted[key].tensor: array for key, array in self._outputs.items()}
         results |= {state.spec.output: state.after for state in self._states}
-        self._binding = network.bind(inputs, results)
+        self._binding = network.bind(inputs, results, network_id=name)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is a state; a network without one remembers nothing."""
+        return bool(self._states)
 
     def reset(self) -> None:
         """Forget the recurrent state."""
@@ -105,10 +110,10 @@ class TopDown:
 
     def move(self, before_from_now: Pose) -> None:
         """Carry the recurrent state into the ego frame of now; a state not declared `warp` stays as it is."""
-        if self._states:
+        if self.recurrent:
             self._observed_ground.move(before_from_now)
         else:
-            self._observed_ground.reset()  # a network without a state remembers nothing
+            self._observed_ground.reset()
         for state in self._states:
             state.move(before_from_now)
 
@@ -119,20 +124,32 @@ class TopDown:
 
         Returns
         -------
-        outputs : output name -> value, in memory of their own; empty when the network gave NaN or Inf
-        failure : what was not finite, or None. The state is then reset: nothing of this set is carried on.
+        outputs : output name -> value, in memory of their own; empty when the network failed, or gave NaN or Inf
+        failure : what happened then, or None. The state is then the one that the network read, the last good one
+            carried to here: nothing of this set goes into it.
         """
         seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
         for lift in self._lifts:
             seen_by |= lift.fill(features[lift.source], num_threads)
+        failure = self._run()
+        if failure is not None:
+            for state in self._states:
+                state.restore()
+            seen_by[:] = 0
         observed = self._observed_ground.see(seen_by != 0)
-        self._binding.run()
+        if failure is not None:
+            return {}, failure
+        return {key: self._value(key, observed.copy(), seen_by) for key in self._outputs}, None
+
+    def _run(self) -> str | None:
+        """Run the network; returns why nothing that it gave may be used, or None."""
+        try:
+            self._binding.run()
+        except NetworkError as error:
+            return str(error)
         broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
-        if broken:
-            self.reset()
-            return {}, f"NaN or Inf in {', '.join(broken)} of network {self.name}"
-        return {key: self._value(key, observed.copy(), seen_by) for key in self._outputs}, None
+        return f"NaN or Inf in {', '.join(broken)} of network {self.name}" if broken else None
 
     def _value(self, key: str, observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]) -> BevOutput:
         spec, array = self._wanted[key], self._outputs[key]
@@ -224,6 +241,10 @@ class _StatePair:
     def reset(self) -> None:
         self.before[:] = 0
         self.after[:] = 0
+
+    def restore(self) -> None:
+        """Take what was read for what was written."""
+        self.after[:] = self.before
 
     def move(self, before_from_now: Pose) -> None:
         if self.spec.warp:

@@ -10,8 +10,10 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, TopDownNetwork
 from .castouts import usable
+from .hooks import RunHooks
 from .hydranet import CameraResults, HydraNet
-from .predictions import BevOutput
+from .memory import Continuity, Motion
+from .predictions import BevOutput, StateStatus
 from .session import Network
 from .topdown import FeatureSource, LiftedFeatures, TopDown
 
@@ -26,9 +28,12 @@ class TopDowns:
         hydranets: Mapping[str, HydraNet],
         rig: Rig,
         threads: int,
+        max_gap_s: float,
+        hooks: RunHooks | None = None,
     ) -> None:
         self._hydranets = hydranets
         self._topdowns: dict[str, TopDown] = {}
+        self._continuities = {name: Continuity(f"network {name}", max_gap_s) for name in wanted}
         self._specs: dict[str, TopDownNetwork] = {}
         self._cameras = {name: frozenset(bundle.cameras(name, rig)) for name in wanted}
         self._network_of: dict[str, str] = {}
@@ -47,6 +52,7 @@ class TopDowns:
                     providers=bundle.manifest.runtime.providers,
                     threads=threads,
                     graph_optimization=bundle.manifest.runtime.graph_optimization,
+                    hooks=hooks,
                 )
             network = loaded[key]
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
@@ -58,15 +64,27 @@ class TopDowns:
         """The loaded networks by id."""
         return {name: topdown.network for name, topdown in self._topdowns.items()}
 
-    def reset(self) -> None:
-        """Forget the recurrent states."""
-        for topdown in self._topdowns.values():
-            topdown.reset()
+    def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
+        """Carry every recurrent state into the ego frame of now, or begin it anew where that cannot be.
 
-    def move(self, before_from_now: Pose) -> None:
-        """Carry the recurrent states into the ego frame of now."""
-        for topdown in self._topdowns.values():
-            topdown.move(before_from_now)
+        Parameters
+        ----------
+        timestamp_ns, whole, motion : the step, and what :class:`octobev.runtime.memory.Memory` says about it
+
+        Returns
+        -------
+        Output name -> how it went for the state of its network; outputs of networks without a state are left out.
+        """
+        statuses: dict[str, StateStatus] = {}
+        for name, topdown in self._topdowns.items():
+            status = self._continuities[name].follow(timestamp_ns, whole)
+            if status.carried and motion is not None:
+                topdown.move(motion.before_from_now)
+            else:
+                topdown.reset()
+            if topdown.recurrent:
+                statuses |= dict.fromkeys(topdown.outputs, status)
+        return statuses
 
     def step(
         self, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose]
@@ -81,7 +99,9 @@ class TopDowns:
             }
             values, failure = topdown.step(features)
             outputs |= values
-            if failure is not None:
+            if failure is None:
+                self._continuities[name].take_in()
+            else:
                 failures |= dict.fromkeys(topdown.outputs, failure)
         return outputs, failures
 

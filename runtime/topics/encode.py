@@ -139,7 +139,7 @@ def encode_output(
         valid=content.reason is None,
         reason=_short(content.reason),
         cameras=_cameras(predictions),
-        state=StateHeader(predictions.state.carried, _short(predictions.state.reset_reason), predictions.state.age_ns),
+        state=_state(predictions, topic),
         step=predictions.sequence,
         bundle_name=predictions.provenance.bundle_name,
         bundle_sha256=predictions.provenance.bundle_sha256,
@@ -283,6 +283,13 @@ def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
             predictions.cameras, predictions.camera_mask.tolist(), predictions.camera_age_ns.tolist(), strict=True
         )
     )
+
+
+def _state(predictions: Predictions, topic: str) -> StateHeader:
+    """State of the network or cast-out behind a topic."""
+    output_of = {derived(name): name for name in predictions.states for derived in (geometry_topic, belief_topic)}
+    status = predictions.state_of(topic if topic in predictions.states else output_of.get(topic, topic))
+    return StateHeader(status.carried, _short(status.reset_reason), status.age_ns, _short(status.restored))
 
 
 def _short(text: str | None) -> str | None:

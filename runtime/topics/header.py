@@ -80,11 +80,12 @@ class CameraHeader(msgspec.Struct, frozen=True):
 
 
 class StateHeader(msgspec.Struct, frozen=True):
-    """Whether memory was carried into the step, see :class:`octobev.runtime.predictions.StateStatus`."""
+    """What became of an output's memory in the step, see :class:`octobev.runtime.predictions.StateStatus`."""
 
     carried: bool
     reset_reason: Text | None
     age_ns: Count
+    restored: Text | None = None
 
 
 class LensHeader(msgspec.Struct, frozen=True):

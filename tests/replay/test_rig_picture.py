@@ -6,8 +6,8 @@ import numpy as np
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
+from octobev.fusion.rig_check import check_rig, measure_coverage
 from octobev.replay.drawing import ERROR, FORWARD_AXIS, WARNING, arrange_cameras
-from octobev.replay.rig_check import check_rig, measure_coverage
 from octobev.replay.rig_picture import draw_rig, ground_lines, horizon_line
 from octobev.runtime.frames import Frame, FrameSet
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from colours import HEIGHT, POISON, WIDTH, colours_model, make_bundle, memory_model, save, two_cameras
-from octobev.errors import InvalidArgument, RigError
+from octobev.errors import InvalidArgument, NetworkError, RigError
 from octobev.fusion.pose import Pose
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
@@ -134,7 +134,7 @@ def test_nan_of_a_network_is_withheld_and_stays_out_of_the_map(bundle, rig):
     assert third.state.carried
 
 
-def test_nan_of_a_topdown_network_is_withheld_and_its_state_begins_anew(tmp_path, models, rig):
+def test_nan_of_a_topdown_network_is_withheld(tmp_path, models, rig):
     shape = [1, 1, 48, 32]
     nodes = [
         helper.make_node("Max", ["state_in", "lifted"], ["state_out"]),
@@ -146,11 +146,9 @@ def test_nan_of_a_topdown_network_is_withheld_and_its_state_begins_anew(tmp_path
     bundle = make_bundle(tmp_path, models | {"memory": broken})
     with Runtime(bundle, rig, outputs=["remembered"]) as runtime:
         predictions = runtime.step(frame_set(0, front=picture((0, 0, 0)), rear=picture((0, 0, 0))))
-        following = runtime.step(frame_set(1, front=picture(RED), rear=picture(RED)))
     assert "remembered" not in predictions.bev
     assert predictions.invalid == {"remembered": "NaN or Inf in remembered of network memory"}
-    assert predictions.state.reset_reason == "NaN or Inf from a network"
-    assert following.state.reset_reason == "NaN or Inf from a network"
+    assert predictions.states["remembered"].restored == predictions.invalid["remembered"]
 
 
 def test_stitched_map_follows_the_ego_and_remembers(bundle, rig):
@@ -293,6 +291,46 @@ def test_inputs_of_the_networks_can_be_watched(bundle, rig):
         runtime.watch_inputs(None)
         runtime.step(frame_set(1))
     assert len(seen) == 2
+
+
+def test_what_a_network_gives_can_be_spoiled_for_one_camera(bundle, rig):
+    runs = []
+
+    def spoil(cameras, outputs):
+        runs.append(cameras)
+        if cameras == ("rear",):
+            outputs["segmentation"][:] = np.nan
+
+    images = {"front": picture(RED), "rear": picture(RED)}
+    with Runtime(bundle, rig, threads=1) as runtime:
+        runtime.tamper("colours", spoil)
+        assert set(runtime.step(frame_set(0, **images)).invalid) == {"segmentation/rear"}
+        assert runs == [("front",), ("rear",)]
+        runtime.tamper("colours", None)
+        assert not runtime.step(frame_set(1, **images)).invalid
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_network_that_fails_withholds_its_outputs(bundle, rig, threads):
+    def fail(cameras, outputs):
+        raise NetworkError("network does not answer")
+
+    with Runtime(bundle, rig, threads=threads) as runtime:
+        runtime.tamper("memory", fail)
+        predictions = runtime.step(frame_set(0, front=picture(RED), rear=picture(RED)))
+        assert predictions.invalid == {"remembered": "network does not answer"}
+        runtime.tamper("colours", fail)
+        invalid = runtime.step(frame_set(1, front=picture(RED))).invalid
+        assert invalid["segmentation/front"] == "network does not answer"
+
+
+def test_only_networks_of_the_bundle_are_tampered_with(bundle, rig):
+    with (
+        Runtime(bundle, rig) as runtime,
+        pytest.raises(InvalidArgument, match="network must be one of colours, memory, got lanes"),
+    ):
+        runtime.tamper("lanes", None)
 
 
 def test_sequence_counts_steps(bundle, rig):

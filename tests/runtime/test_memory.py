@@ -70,7 +70,7 @@ def test_pose_must_be_known_at_both_ends():
 def test_what_is_forgotten_begins_anew_once():
     memory = Memory(1.0)
     memory.follow(0, at(0))
-    assert memory.forget("asked for").reset_reason == "asked for"
+    memory.forget("asked for")
     assert memory.follow(1, at(0))[0].reset_reason == "asked for"
     assert memory.follow(2, at(0))[0].carried
 

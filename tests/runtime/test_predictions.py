@@ -206,3 +206,11 @@ def test_direction_is_known_where_observed_and_sure_enough() -> None:
 def test_belief_has_a_plane_for_each_class(shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument, match="belief must be"):
         RoadLayout(GRID, ("a", "b"), layout().probability, SEEN, BITS, np.zeros(shape, np.float32))
+
+
+def test_resets_name_each_reason_once() -> None:
+    lost, back = StateStatus(False, "gap of 2.000 s", 0), StateStatus(True, None, 5, "NaN")
+    value = predictions(state=lost, states={"a": lost, "b": back, "c": back})
+    assert value.resets == ("gap of 2.000 s", "NaN; back to the last good state")
+    assert value.state_of("b") == back
+    assert value.state_of("camera output") == lost

@@ -563,7 +563,8 @@ def test_a_synchroniser_refuses_what_it_cannot_do(cameras, policy, options, mess
 
 
 def test_the_documentation_says_what_is():
-    text = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
+    text = page.partition("## Synchronising cameras\n")[2].partition("\n## ")[0]
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     clock = SimpleNamespace(monotonic_ns=lambda: 0)
     names = {"rig": SimpleNamespace(names=("front", "rear")), "timestamp_ns": EPOCH, "payload": b"", "time": clock}

@@ -13,17 +13,15 @@ from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
-from octobev.replay.rig_check import (
+from octobev.fusion.rig_check import (
     Finding,
     Severity,
-    check_images,
     check_rig,
     measure_coverage,
     sees_ground,
     unreadable,
     view_angles_deg,
 )
-from octobev.runtime.frames import Frame, FrameSet
 
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
@@ -281,13 +279,6 @@ def test_positive_roll_is_clockwise_as_the_camera_sees_it() -> None:
     # a camera turned clockwise has its image right pointing down
     right = mounting(0, 0, 1, 0, 0, 30).rotation[:, 0]
     assert right[2] < 0
-
-
-def test_images_of_another_size_are_found() -> None:
-    rig = surround_six().select(["front", "back"])
-    frames = FrameSet(0, (Frame("front", 0, np.zeros((480, 640, 3), np.uint8)),), absences={"back": "dropped"})
-    finding = only(check_images(rig, frames), "image", "front")
-    assert "image size must be 1280x960 as calibrated, got 640x480" in finding.message
 
 
 def test_a_rig_that_cannot_be_read_is_a_finding() -> None:

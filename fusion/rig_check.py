@@ -1,7 +1,8 @@
 """Finding wrong calibrations: what in a rig no real vehicle can have.
 
 A finding is about one camera or about the rig. The checks are geometric: they need a rig and no image. What only the
-eye can judge is in the picture, see :mod:`octobev.replay.rig_picture`.
+eye can judge is in the picture, see :mod:`octobev.replay.rig_picture`; images against a rig:
+:mod:`octobev.replay.image_check`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError, ImageError
-from ..fusion.grid import BevGrid
-from ..fusion.lens import LensModel
-from ..fusion.pose import Pose
-from ..fusion.rig import Camera, Rig
-from ..runtime.frames import FrameSet, PixelFormat
-from ..runtime.images import pixels_of
-from .drawing import EGO_OUTLINE_M
+from ..errors import CalibrationError
+from .grid import BevGrid
+from .lens import LensModel
+from .pose import Pose
+from .rig import Camera, Rig
+
+EGO_OUTLINE_M: Final = (-1.0, 3.8, -0.95, 0.95)
+"""x_min, x_max, y_min, y_max of a mid-size car, metres in the ego frame, rear axle at 0."""
 
 COVERAGE_GRID: Final = BevGrid(-30.0, 30.0, -30.0, 30.0, 0.25)
 """Cells in which cameras are counted."""
@@ -101,29 +102,21 @@ def check_rig(rig: Rig) -> tuple[Finding, ...]:
     -------
     findings : errors first, then in rig order; empty when nothing looks wrong
     """
+    findings = check_cameras(rig)
+    if not any(finding.severity is Severity.ERROR for finding in findings):
+        findings += tuple(_check_blind_sectors(measure_coverage(rig)))
+    return findings
+
+
+def check_cameras(rig: Rig) -> tuple[Finding, ...]:
+    """Look for what is wrong with single cameras: every error of :func:`check_rig`, and warnings about one camera."""
     findings: list[Finding] = []
     for camera in rig:
         findings += _check_lens(camera)
         mounting = list(_check_axes(camera))
         findings += mounting or [*_check_place(camera), *_check_view(camera), *_check_name(camera, rig)]
     findings += _check_twins(rig)
-    if not any(finding.severity is Severity.ERROR for finding in findings):
-        findings += _check_blind_sectors(measure_coverage(rig))
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
-
-
-def check_images(rig: Rig, frame_set: FrameSet) -> tuple[Finding, ...]:
-    """Look for images that are not what the calibration is about: another size, or none at all."""
-    findings = []
-    for camera in rig:
-        frame = frame_set.frame(camera.name)
-        if frame is not None:
-            size = (camera.intrinsics.width, camera.intrinsics.height)
-            try:
-                pixels_of(frame, size, 8 if frame.pixel_format is PixelFormat.JPEG else 1)
-            except ImageError as error:
-                findings.append(Finding(Severity.ERROR, "image", camera.name, str(error)))
-    return tuple(findings)
 
 
 def unreadable(error: CalibrationError) -> Finding:
