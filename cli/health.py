@@ -57,7 +57,7 @@ class Silence:
 
 def health(
     endpoint: Annotated[
-        str | None, typer.Argument(metavar="[ENDPOINT]", help="ipc://PATH or tcp://HOST:PORT; the default one if none.")
+        str | None, typer.Argument(metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT; the default one if none.")
     ] = None,
     json: Json = False,
     once: Annotated[bool, typer.Option("--once", help="One report, then exit.")] = False,
