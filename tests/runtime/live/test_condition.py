@@ -135,6 +135,21 @@ def test_what_is_dropped_for_no_fault_of_the_camera_is_good(reason: str) -> None
     assert feed.watch.health(feed.now_ns).dropped == {reason: 3}
 
 
+def test_frames_that_came_before_say_nothing_about_the_camera() -> None:
+    feed = Feed().send(5, fate="corrupt").send(3, fate="duplicate")
+    assert feed.condition() is CORRUPT
+
+
+def test_a_camera_that_comes_and_goes_is_not_taken_for_a_slow_one() -> None:
+    feed = Feed().send(20)
+    for _ in range(6):
+        feed.now_ns += 10_000 * MS
+        feed.send(3)
+    assert feed.watch.missing_at_ns() == feed.now_ns + 1000 * MS
+    feed.send(6)
+    assert feed.watch.missing_at_ns() == feed.now_ns + 250 * MS
+
+
 def test_the_same_image_again_and_again_is_stale() -> None:
     feed = Feed().send(5).send(4, image=7)
     assert feed.condition() is OK
