@@ -63,7 +63,7 @@ class CameraWatch:
     for no fault of its camera: because it fires faster than others, or because the host was busy.
 
     The period is the median over the latest 16 arrivals, each taken over four frames, so that frames that arrive in
-    pairs or bursts do not mislead; it is learned anew after an outage. Times that go back are taken for no later.
+    pairs or bursts do not mislead; after an outage it is learned anew. Times that go back are taken for no later.
 
     Parameters
     ----------
@@ -174,6 +174,11 @@ class CameraWatch:
             return GRACE_NS
         return max(SHORTEST_GRACE_NS, round(MISSING_AFTER_PERIODS * self._period_ns))
 
+    @property
+    def _slow(self) -> bool:
+        """Whether frames come so seldom that a silence says nothing about the period."""
+        return len(self._paces) < 2 or self._paces[-1] - self._paces[-2] > GRACE_NS // 2
+
     def _pass(self, now_ns: int) -> int:
         """Let time pass until now; a camera that was silent for too long has been missing since it was so."""
         self._now_ns = now_ns = max(now_ns, self._now_ns)
@@ -182,7 +187,7 @@ class CameraWatch:
             self._turn(CameraCondition.MISSING, missing_at_ns)
             self._silent = True
             self._verdicts.clear()
-            if self._period_ns is not None:  # otherwise it may be a slow camera whose period is about to be known
+            if not self._slow:
                 self._period_ns = None
                 self._paces.clear()
         return now_ns
@@ -216,8 +221,7 @@ class CameraWatch:
         times = [*self._paces]
         if len(times) > _PACES_APART:
             spans = [after - before for before, after in zip(times, times[_PACES_APART:], strict=False)]
-            middle = median_low if len(spans) > 2 * _PACES_APART else min  # a gap is in as many spans as frames apart
-            self._period_ns = middle(spans) // _PACES_APART
+            self._period_ns = median_low(spans) // _PACES_APART
 
     def _rate_hz(self, now_ns: int) -> float:
         """Frames per second from the first of the window to the latest, or to now when the camera is missing."""

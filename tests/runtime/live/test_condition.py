@@ -80,6 +80,9 @@ def test_a_slow_camera_is_missing_until_its_period_is_known() -> None:
     assert feed.condition(after_ns=1000 * MS) is MISSING
     assert feed.send(4).condition(after_ns=4999 * MS) is OK
     assert feed.condition(after_ns=5000 * MS) is MISSING
+    feed.now_ns += 60_000 * MS
+    feed.send()
+    assert feed.watch.missing_at_ns() == feed.now_ns + 5000 * MS  # its period was not forgotten
 
 
 def test_an_outage_among_the_first_frames_does_not_make_a_camera_slow() -> None:
