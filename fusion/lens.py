@@ -79,6 +79,8 @@ class Intrinsics:
         if self.model not in list(LensModel):
             raise CalibrationError(expected("lens model", f"one of {', '.join(LensModel)}", repr(self.model)))
         object.__setattr__(self, "model", LensModel(self.model))
+        for name in ("fx", "fy", "cx", "cy"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "coefficients", tuple(float(c) for c in self.coefficients))
         if self.width < 1 or self.height < 1:
             raise CalibrationError(expected("image size", "positive", f"{self.width}x{self.height}"))

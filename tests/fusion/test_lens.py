@@ -90,6 +90,12 @@ def test_a_strong_barrel_lens_is_unprojected_to_its_corner() -> None:
     np.testing.assert_allclose(lens.project(ray)[0], corner, atol=1e-6)
 
 
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    lens = Intrinsics(640, 480, np.float64(500.5), np.float32(250.25), 320, np.float64(239.5))
+    assert [type(number) for number in (lens.fx, lens.fy, lens.cx, lens.cy)] == [float] * 4
+    assert (lens.fx, lens.fy, lens.cx, lens.cy) == (500.5, 250.25, 320.0, 239.5)
+
+
 def test_pinhole_by_hand() -> None:
     lens = Intrinsics(100, 80, 50.0, 40.0, 49.5, 39.5)
     pixels, valid = lens.project(np.array([[0.0, 0.0, 2.0], [1.0, -0.5, 2.0], [3.0, 0.0, 2.0], [0.0, 0.0, -2.0]]))

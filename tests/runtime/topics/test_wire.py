@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from octobev import CameraOutput, Predictions, Rig
 from octobev.errors import InvalidArgument, TopicError, WireError
+from octobev.replay.synthetic import SyntheticDrive
 from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig, topics_of
 from octobev.runtime.topics.header import (
     ArrayHeader,
@@ -206,6 +207,12 @@ def test_rig_round_trip(rig: Rig) -> None:
     for camera in rig:
         assert after[camera.name].intrinsics == camera.intrinsics
         np.testing.assert_array_equal(after[camera.name].ego_from_camera.matrix, camera.ego_from_camera.matrix)
+
+
+def test_the_rig_of_a_synthetic_drive_can_be_published() -> None:
+    rig = SyntheticDrive(20_003, 0.25).rig
+    after = decode(encode_rig(rig, "cd" * 32, Stamp(SESSION, 0, 0))).rig()
+    assert [camera.intrinsics for camera in after] == [camera.intrinsics for camera in rig]
 
 
 def test_invalid_outputs_carry_a_reason_and_nothing_else(make_predictions: Make) -> None:
