@@ -5,13 +5,7 @@
 #ifndef OCTOBEV_PREPROCESS_H
 #define OCTOBEV_PREPROCESS_H
 
-#include "vector.h"
-
-typedef struct {
-    const uint8_t *data;
-    ptrdiff_t height, width;
-    ptrdiff_t row_stride, pixel_stride, channel_stride; /* bytes; channel stride 0: one channel stands for three */
-} Image;
+#include "pixels.h"
 
 typedef struct {
     void *data;
@@ -26,21 +20,6 @@ typedef struct {
     ptrdiff_t *first, *count, *weight;
     float *weights;
 } Taps;
-
-/* ---- source rows ---- */
-
-/* Three bytes side by side for each pixel of a row. */
-OCTOBEV_CLONES
-static void pack_row(const Image *image, ptrdiff_t row, ptrdiff_t first, ptrdiff_t count, uint8_t *OCTOBEV_RESTRICT to)
-{
-    const ptrdiff_t step = image->pixel_stride, channel = image->channel_stride;
-    const uint8_t *from = image->data + row * image->row_stride + first * step;
-    for (ptrdiff_t x = 0; x < count; x++, from += step, to += 3) {
-        to[0] = from[0];
-        to[1] = from[channel];
-        to[2] = from[2 * channel];
-    }
-}
 
 /* ---- taps of one axis ---- */
 
@@ -196,7 +175,7 @@ OCTOBEV_INLINE void fill_row(const Output *out, ptrdiff_t row, ptrdiff_t first, 
 typedef struct {
     Image image;
     Output out;
-    int by_area, is_packed; /* is_packed: rows go through pack_row first */
+    int by_area, is_packed; /* is_packed: rows go through pack_row first, always those of YUV */
     double left, top, crop_width, crop_height;
     ptrdiff_t inset_x, inset_y, inset_width, inset_height;
     ptrdiff_t first, count; /* columns of the source that are read */
@@ -207,7 +186,7 @@ typedef struct {
 
 OCTOBEV_INLINE ptrdiff_t aligned(ptrdiff_t bytes) { return (bytes + 63) & ~(ptrdiff_t)63; }
 
-OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan) { return plan->is_packed ? 3 : plan->image.pixel_stride; }
+OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan) { return plan->is_packed ? PACKED_BYTES : plan->image.pixel_stride; }
 
 OCTOBEV_INLINE ptrdiff_t resize_taps(const Resize *plan, int vertical, ptrdiff_t index, ptrdiff_t *first,
                                      float *weights)
@@ -250,7 +229,7 @@ OCTOBEV_INLINE const uint8_t *source_row(const Resize *plan, ptrdiff_t row, uint
 {
     if (!plan->is_packed)
         return plan->image.data + row * plan->image.row_stride + plan->first * plan->image.pixel_stride;
-    pack_row(&plan->image, row, plan->first, plan->count, packed);
+    pack_row(&plan->image, row, plan->first, plan->count, (uint32_t *)packed);
     return packed;
 }
 
@@ -285,24 +264,34 @@ static void resize_row(const Resize *plan, ptrdiff_t row, int thread)
 /* ---- remap ---- */
 
 typedef struct {
-    Image image; /* channels side by side: pixel stride 3 or 4, channel stride 1 */
+    Image image; /* YUV, or channels side by side: pixel stride 3 or 4, channel stride 1 */
     Output out;
     const float *map_x, *map_y; /* [height][width] of the output, pixels of the source */
     ptrdiff_t scratch_bytes;
     uint8_t *scratch;
 } Remap;
 
-/* Where the samples of a row lie between their pixels: byte of the left upper pixel, ways to the right and down (each
- * four times, for four channels), and whether the position is outside of the image. */
+/* Where the samples of a row lie between their pixels: the left upper pixel and its byte, ways to the right and down
+ * (each four times, for four channels), and whether the position is outside of the image. */
 typedef struct {
+    int32_t *column, *line;
     ptrdiff_t *place;
     float *right, *down;
     uint8_t *outside;
 } Places;
 
+/* The pixels around the samples of a row, four for each: left and right above, left and right below. */
+typedef struct {
+    uint8_t *luma, *blue, *red;
+    uint32_t *bgr;
+} Corners;
+
+/* Scratch memory of one thread: sampled pixels, places, and of YUV corners. */
 static ptrdiff_t remap_bytes(const Remap *plan)
 {
-    return 3 * aligned(16 * plan->out.width) + aligned(8 * plan->out.width) + aligned(plan->out.width);
+    const ptrdiff_t width = plan->out.width;
+    return 3 * aligned(16 * width) + aligned(8 * width) + 2 * aligned(4 * width) + aligned(width) +
+           (plan->image.chroma ? aligned(16 * width) + 3 * aligned(4 * width) : 0);
 }
 
 /* Returns whether some position of the row is outside (or NaN). */
@@ -322,7 +311,8 @@ OCTOBEV_INLINE int locate_row(const Remap *plan, ptrdiff_t row, const Places *pl
         x = x < 0 ? 0 : x > x_last ? x_last : x;
         y = y < 0 ? 0 : y > y_last ? y_last : y;
         int32_t column = (int32_t)(x < x_low ? x : x_low), line = (int32_t)(y < y_low ? y : y_low);
-        places->place[i] = line * image->row_stride + column * image->pixel_stride;
+        places->column[i] = column;
+        places->line[i] = line;
         for (int c = 0; c < 4; c++) {
             places->right[4 * i + c] = x - (float)column;
             places->down[4 * i + c] = y - (float)line;
@@ -398,23 +388,78 @@ OCTOBEV_INLINE void blend_row(const uint8_t *base, const uint8_t *end, const Pla
         blend_pixel(base + place[x], right, down, ways_right[4 * x], ways_down[4 * x], pixels + 4 * x);
 }
 
+/* The corners of each place, converted, one after the other. */
+OCTOBEV_INLINE void gather_corners(const Image *image, ptrdiff_t step, const Places *places, ptrdiff_t width,
+                                   const Corners *corners)
+{
+    const ptrdiff_t stride = image->row_stride, last = image->height - 1;
+    const int shift = image->chroma_shift;
+    const uint8_t *data = image->data, *chroma = image->chroma;
+    const int32_t *columns = places->column, *lines = places->line;
+    uint8_t *OCTOBEV_RESTRICT luma = corners->luma, *OCTOBEV_RESTRICT blue = corners->blue;
+    uint8_t *OCTOBEV_RESTRICT red = corners->red;
+    for (ptrdiff_t i = 0; i < width; i++) {
+        const ptrdiff_t x = columns[i], across = (x & 1) * 2 * step;
+        for (int lower = 0; lower < 2; lower++, luma += 2, blue += 2, red += 2) {
+            const ptrdiff_t y = lines[i] + lower < last ? lines[i] + lower : last;
+            const uint8_t *left = data + y * stride + x * step;
+            const uint8_t *pair = chroma + (y >> shift) * stride + (x & ~(ptrdiff_t)1) * step;
+            luma[0] = left[0];
+            luma[1] = left[step];
+            blue[0] = pair[0];
+            blue[1] = pair[across];
+            red[0] = pair[step];
+            red[1] = pair[across + step];
+        }
+    }
+    for (ptrdiff_t at = 0; at < 4 * width; at++)
+        corners->bgr[at] = bgr_pixel(corners->luma[at], corners->blue[at], corners->red[at]);
+}
+
+OCTOBEV_INLINE uint8_t *carve(uint8_t **memory, ptrdiff_t bytes)
+{
+    uint8_t *part = *memory;
+    *memory += aligned(bytes);
+    return part;
+}
+
 OCTOBEV_CLONES
 static void remap_row(const Remap *plan, ptrdiff_t row, int thread)
 {
     const ptrdiff_t width = plan->out.width;
     const Image *image = &plan->image;
     uint8_t *scratch = plan->scratch + thread * plan->scratch_bytes;
-    float *pixels = (float *)scratch;
+    float *pixels = (float *)carve(&scratch, 16 * width);
     Places places;
-    places.right = (float *)(scratch + aligned(16 * width));
-    places.down = (float *)(scratch + 2 * aligned(16 * width));
-    places.place = (ptrdiff_t *)(scratch + 3 * aligned(16 * width));
-    places.outside = (uint8_t *)places.place + aligned(8 * width);
-    const ptrdiff_t last_row = image->row_stride > 0 ? image->height - 1 : 0;
-    const uint8_t *end = image->data + last_row * image->row_stride + (image->width - 1) * image->pixel_stride + 3;
-    int any = locate_row(plan, row, &places);
-    blend_row(image->data, end, &places, image->width > 1 ? image->pixel_stride : 0,
-              image->height > 1 ? image->row_stride : 0, width, pixels);
+    places.right = (float *)carve(&scratch, 16 * width);
+    places.down = (float *)carve(&scratch, 16 * width);
+    places.place = (ptrdiff_t *)carve(&scratch, 8 * width);
+    places.column = (int32_t *)carve(&scratch, 4 * width);
+    places.line = (int32_t *)carve(&scratch, 4 * width);
+    places.outside = carve(&scratch, width);
+    const int any = locate_row(plan, row, &places);
+    if (image->chroma) {
+        Corners corners;
+        corners.bgr = (uint32_t *)carve(&scratch, 16 * width);
+        corners.luma = carve(&scratch, 4 * width);
+        corners.blue = carve(&scratch, 4 * width);
+        corners.red = carve(&scratch, 4 * width);
+        if (image->pixel_stride == 1)
+            gather_corners(image, 1, &places, width, &corners);
+        else
+            gather_corners(image, 2, &places, width, &corners);
+        for (ptrdiff_t x = 0; x < width; x++)
+            places.place[x] = 4 * PACKED_BYTES * x;
+        const uint8_t *base = (const uint8_t *)corners.bgr;
+        blend_row(base, base + 4 * PACKED_BYTES * width, &places, PACKED_BYTES, 2 * PACKED_BYTES, width, pixels);
+    } else {
+        const ptrdiff_t last_row = image->row_stride > 0 ? image->height - 1 : 0;
+        const uint8_t *end = image->data + last_row * image->row_stride + (image->width - 1) * image->pixel_stride + 3;
+        for (ptrdiff_t x = 0; x < width; x++)
+            places.place[x] = places.line[x] * image->row_stride + places.column[x] * image->pixel_stride;
+        blend_row(image->data, end, &places, image->width > 1 ? image->pixel_stride : 0,
+                  image->height > 1 ? image->row_stride : 0, width, pixels);
+    }
     for (ptrdiff_t x = 0; any && x < width; x++)
         for (ptrdiff_t c = 0; places.outside[x] && c < plan->out.channels; c++)
             pixels[4 * x + plan->out.order[c]] = plan->out.fill[c];

@@ -1,14 +1,18 @@
 # cython: language_level=3, wraparound=False, cdivision=True, embedsignature=True
 """Decoded images into network inputs: crop, resize or remap, colour order, normalisation and layout in one pass.
 
-Images are uint8 [height, width, 3] or [height, width] (one channel, which stands for all), any strides. Outputs are
+Images are uint8 [height, width, 3] or [height, width] (one channel, which stands for all), any strides; or YUV, whose
+pixels are turned into BGR first, each as cv2.cvtColor does (BT.601, limited range; two or four pixels share a colour):
+`yuv="nv12"` [height * 3 / 2, width], `yuv="yuyv"` [height, width, 2], any row stride, height (NV12) and width even.
+
+Outputs are
 [channels, height, width] ("nchw") or [height, width, channels] ("nhwc"), C-contiguous: float32 holds
 `value * scale[c] + offset[c]` with c in the order of the output, uint8 the value rounded to nearest.
 """
 
 from cython.parallel cimport prange, threadid
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 import math
@@ -24,6 +28,8 @@ cdef extern from "preprocess.h" nogil:
         const uint8_t* data
         ptrdiff_t height, width
         ptrdiff_t row_stride, pixel_stride, channel_stride
+        const uint8_t* chroma
+        int chroma_shift
 
     ctypedef struct Output:
         void* data
@@ -52,7 +58,7 @@ cdef extern from "preprocess.h" nogil:
         ptrdiff_t scratch_bytes
         uint8_t* scratch
 
-    void pack_row(const Image* image, ptrdiff_t row, ptrdiff_t first, ptrdiff_t count, uint8_t* to) noexcept
+    void pack_row(const Image* image, ptrdiff_t row, ptrdiff_t first, ptrdiff_t count, uint32_t* to) noexcept
     ptrdiff_t resize_bytes(Resize* plan) noexcept
     void resize_tables(Resize* plan, uint8_t* memory) noexcept
     void resize_row(const Resize* plan, ptrdiff_t row, int thread) noexcept
@@ -61,10 +67,11 @@ cdef extern from "preprocess.h" nogil:
 
 
 def resize(
-    image not None,      # IN uint8 [height, width, 3] or [height, width]
+    image not None,      # IN uint8, see the module
     out not None,        # OUT uint8 or float32, see the module
     crop=None,
     *,
+    yuv=None,
     str sampling="bilinear",
     str layout="nchw",
     bint swap_rb=False,
@@ -81,22 +88,25 @@ def resize(
     lies around the inset gets `fill`, in raw pixel values and output order. "bilinear" samples as cv2.INTER_LINEAR does
     on the crop, "area" averages the exact box that an output pixel covers, as cv2.INTER_AREA does when shrinking.
     """
-    cdef const uint8_t[:, :, :] pixels = _three_axes(image)
+    cdef const uint8_t[:, :, :] pixels = _three_axes(image, yuv)
     cdef Resize plan
     cdef ptrdiff_t row, tables
     cdef int threads = require_threads(num_threads)
     require(sampling in ("bilinear", "area"), "sampling", "'bilinear' or 'area'", repr(sampling))
-    require(pixels.shape[0] > 0 and pixels.shape[1] > 0, "image", "not empty", image.shape)
-    plan.is_packed = _describe(pixels, &plan.image, &swap_rb)
-    _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    plan.is_packed = _describe(pixels, yuv, &plan.image, &swap_rb)
+    _output(out, layout, swap_rb, plan.image.channel_stride != 0, scale, offset, fill, &plan.out)
     require_apart("out", out, image)
     plan.by_area = sampling == "area"
-    plan.left, plan.top, plan.crop_width, plan.crop_height = _crop(crop, pixels.shape[1], pixels.shape[0])
+    plan.left, plan.top, plan.crop_width, plan.crop_height = _crop(crop, plan.image.width, plan.image.height)
     plan.inset_x, plan.inset_y, plan.inset_width, plan.inset_height = _inset(inset, plan.out.width, plan.out.height)
     if plan.out.width == 0 or plan.out.height == 0:
         return
     plan.first = max(0, <ptrdiff_t> math.floor(plan.left) - 1)
-    plan.count = min(<ptrdiff_t> math.ceil(plan.left + plan.crop_width) + 1, pixels.shape[1]) - plan.first
+    plan.count = min(<ptrdiff_t> math.ceil(plan.left + plan.crop_width) + 1, plan.image.width) - plan.first
+    if plan.image.chroma != NULL:  # whole pairs of columns
+        plan.count += plan.first & 1
+        plan.first -= plan.first & 1
+        plan.count += plan.count & 1
     tables = resize_bytes(&plan)
     cdef uint8_t* memory = <uint8_t*> malloc(tables + threads * plan.scratch_bytes)
     if memory == NULL:
@@ -110,11 +120,12 @@ def resize(
 
 
 def remap(
-    image not None,                         # IN uint8 [height, width, 3] or [height, width]
+    image not None,                         # IN uint8, see the module
     out not None,                           # OUT uint8 or float32, see the module
     const float32_t[:, ::1] map_x not None,  # IN [out height, out width], source pixels
     const float32_t[:, ::1] map_y not None,  # IN
     *,
+    yuv=None,
     str layout="nchw",
     bint swap_rb=False,
     scale=None,
@@ -127,14 +138,14 @@ def remap(
     Pixel centres are whole numbers, (0, 0) the top left one. Positions in the image, from -0.5 up to but not including
     size - 0.5, are clamped to its pixel centres; all others, NaN too, get `fill`, in raw pixel values and output order.
     """
-    cdef const uint8_t[:, :, :] pixels = _three_axes(image)
+    cdef const uint8_t[:, :, :] pixels = _three_axes(image, yuv)
     cdef Remap plan
-    cdef ptrdiff_t row, height = pixels.shape[0], width = pixels.shape[1]
+    cdef ptrdiff_t row
     cdef int threads = require_threads(num_threads)
     cdef Image source
-    require(height > 0 and width > 0, "image", "not empty", image.shape)
-    cdef bint is_packed = _describe(pixels, &source, &swap_rb)
-    _output(out, layout, swap_rb, pixels.shape[2], scale, offset, fill, &plan.out)
+    cdef bint is_packed = _describe(pixels, yuv, &source, &swap_rb)
+    cdef ptrdiff_t height = source.height, width = source.width
+    _output(out, layout, swap_rb, source.channel_stride != 0, scale, offset, fill, &plan.out)
     require_apart("out", out, image, map_x.base, map_y.base)
     for what, shape in (("map_x", (map_x.shape[0], map_x.shape[1])), ("map_y", (map_y.shape[0], map_y.shape[1]))):
         require(
@@ -143,50 +154,71 @@ def remap(
     if plan.out.width == 0 or plan.out.height == 0:
         return
     plan.map_x, plan.map_y = &map_x[0, 0], &map_y[0, 0]
+    plan.image = source
     plan.scratch_bytes = remap_bytes(&plan)
-    cdef ptrdiff_t row_bytes = 3 * width + 4
+    is_packed = is_packed and source.chroma == NULL  # of YUV only those pixels are packed that are needed
+    cdef ptrdiff_t row_bytes = 4 * width
     cdef uint8_t* memory = <uint8_t*> malloc(threads * plan.scratch_bytes + is_packed * height * row_bytes)
     if memory == NULL:
         raise MemoryError(f"no memory for the rows of a {width}x{height} image")
     plan.scratch = memory
-    plan.image = source
     cdef uint8_t* packed = memory + threads * plan.scratch_bytes
     with nogil:
         if is_packed:
             for row in prange(height, num_threads=threads, schedule="static"):
-                pack_row(&source, row, 0, width, packed + row * row_bytes)
-            plan.image = Image(packed, height, width, row_bytes, 3, 1)
+                pack_row(&source, row, 0, width, <uint32_t*> (packed + row * row_bytes))
+            plan.image = Image(packed, height, width, row_bytes, 4, 1, NULL, 0)
         for row in prange(plan.out.height, num_threads=threads, schedule="static"):
             remap_row(&plan, row, threadid())
         free(memory)
 
 
-def _three_axes(image):
-    """The image as [height, width, channels]."""
-    require(image.ndim in (2, 3), "image", "of shape (height, width, 3) or (height, width)", image.shape)
-    if image.ndim == 2:
-        return image[:, :, None]
-    require(image.shape[2] == 3, "image", "of shape (height, width, 3) or (height, width)", image.shape)
-    return image
+def _three_axes(image, yuv):
+    """The image as [rows, columns, bytes of a pixel], of the shape that its kind has."""
+    require(yuv in (None, "nv12", "yuyv"), "yuv", "None, 'nv12' or 'yuyv'", repr(yuv))
+    shape = image.shape
+    if yuv is None:
+        wanted, fits = "(height, width, 3) or (height, width)", image.ndim == 2 or (image.ndim == 3 and shape[2] == 3)
+    elif yuv == "nv12":
+        wanted = "(height * 3 / 2, width), height and width even"
+        fits = image.ndim == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0
+    else:
+        wanted = "(height, width, 2), width even"
+        fits = image.ndim == 3 and shape[2] == 2 and shape[1] % 2 == 0
+    require(fits, "image", f"of shape {wanted}", shape)
+    require(0 not in shape, "image", "not empty", shape)
+    pixels = image[:, :, None] if image.ndim == 2 else image
+    beside = yuv is None or (image.strides[1] == pixels.shape[2] and image.strides[image.ndim - 1] == 1)
+    require(beside, "image", "with the bytes of a row side by side", f"strides {image.strides}")
+    return pixels
 
 
-cdef bint _describe(const uint8_t[:, :, :] pixels, Image* image, bint* swap_rb) noexcept:
+cdef bint _describe(const uint8_t[:, :, :] pixels, yuv, Image* image, bint* swap_rb):
     """Fills `image`; returns whether its rows must be packed before pixels can be loaded four bytes at a time.
 
     Channels that run backwards are read forwards and swapped instead.
     """
-    cdef ptrdiff_t channel = pixels.strides[2] if pixels.shape[2] == 3 else 0
     cdef const uint8_t* data = &pixels[0, 0, 0]
+    cdef ptrdiff_t rows = pixels.shape[0], stride = pixels.strides[0], channel = 0
+    if yuv == "nv12":
+        rows = rows // 3 * 2
+        image[0] = Image(data, rows, pixels.shape[1], stride, 1, 1, data + rows * stride, 1)
+        return True
+    if yuv == "yuyv":
+        image[0] = Image(data, rows, pixels.shape[1], stride, 2, 1, data + 1, 0)
+        return True
+    if pixels.shape[2] == 3:
+        channel = pixels.strides[2]
     if channel == -1:
         data -= 2
         channel = 1
         swap_rb[0] = not swap_rb[0]
-    image[0] = Image(data, pixels.shape[0], pixels.shape[1], pixels.strides[0], pixels.strides[1], channel)
+    image[0] = Image(data, rows, pixels.shape[1], stride, pixels.strides[1], channel, NULL, 0)
     return channel != 1 or pixels.strides[1] not in (3, 4)
 
 
 cdef int _output(
-    out, str layout, bint swap_rb, Py_ssize_t source_channels, scale, offset, fill, Output* plan
+    out, str layout, bint swap_rb, bint is_colour, scale, offset, fill, Output* plan
 ) except -1:
     """Fills `plan`, whose pointer lives as long as the caller's `out`."""
     cdef float32_t[:, :, ::1] floats
@@ -199,8 +231,8 @@ cdef int _output(
     plan.is_planar = layout == "nchw"
     plan.channels, plan.height, plan.width = out.shape if plan.is_planar else (out.shape[2], *out.shape[:2])
     require(
-        plan.channels == 3 or (plan.channels == 1 and source_channels == 1), "channels of out",
-        "3" if source_channels == 3 else "3 or 1", plan.channels,
+        plan.channels == 3 or (plan.channels == 1 and not is_colour), "channels of out",
+        "3" if is_colour else "3 or 1", plan.channels,
     )
     require(
         plan.is_float or (scale is None and offset is None), "scale and offset", "None for a uint8 output", "numbers"
@@ -210,7 +242,7 @@ cdef int _output(
         for what, values, default in (("scale", scale, 1.0), ("offset", offset, 0.0), ("fill", fill, 0.0))
     )
     for c in range(plan.channels):
-        plan.order[c] = 2 - c if swap_rb and source_channels == 3 else c
+        plan.order[c] = 2 - c if swap_rb and is_colour else c
         plan.scale[c], plan.offset[c], plan.fill[c] = scales[c], offsets[c], fills[c]
     plan.data = NULL
     if out.size == 0:

@@ -138,12 +138,52 @@ def image_matches(threads: int) -> Iterator[Match]:
         "cv2.dnn.blobFromImage",
         lambda: cv2.dnn.blobFromImage(image, 1 / 255, (320, 192), swapRB=True),
     )
+    yield from yuv_matches(image, (map_x, map_y), scale, threads)
     yield Match(
         "remap -> 320x192 float NCHW",
         lambda: preprocess.remap(image, out, map_x, map_y, swap_rb=True, scale=scale, num_threads=threads),
         "cv2.remap, cvtColor, float, transpose",
         lambda: usual(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR)),
     )
+
+
+def yuv_matches(
+    image: NDArray[np.uint8],
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]],
+    scale: NDArray[np.float32],
+    threads: int,
+) -> Iterator[Match]:
+    """The same from NV12 and YUYV, against OpenCV's conversion and the same kernel on its BGR."""
+    height, width = image.shape[:2]
+    planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+    pairs = planes[height:].reshape(2, -1).T.reshape(height // 2, width)
+    out = np.empty((3, 192, 320), np.float32)
+    for yuv, pixels, code in (
+        ("nv12", np.concatenate((planes[:height], pairs)), cv2.COLOR_YUV2BGR_NV12),
+        ("yuyv", cv2.cvtColor(image, cv2.COLOR_BGR2YUV_YUY2), cv2.COLOR_YUV2BGR_YUY2),
+    ):
+
+        def resize(pixels: NDArray[np.uint8], sampling: str, yuv: str | None = None) -> None:
+            preprocess.resize(pixels, out, yuv=yuv, sampling=sampling, swap_rb=True, scale=scale, num_threads=threads)
+
+        def remap(pixels: NDArray[np.uint8], yuv: str | None = None) -> None:
+            preprocess.remap(pixels, out, *maps, yuv=yuv, swap_rb=True, scale=scale, num_threads=threads)
+
+        for sampling in ("bilinear", "area"):
+            yield Match(
+                f"resize, {sampling}, from {yuv}",
+                lambda pixels=pixels, sampling=sampling, yuv=yuv: resize(pixels, sampling, yuv),  # type: ignore[misc]
+                "cv2.cvtColor, then the same kernel",
+                lambda pixels=pixels, sampling=sampling, code=code: resize(  # type: ignore[misc]
+                    cv2.cvtColor(pixels, code), sampling
+                ),
+            )
+        yield Match(
+            f"remap from {yuv}",
+            lambda pixels=pixels, yuv=yuv: remap(pixels, yuv),  # type: ignore[misc]
+            "cv2.cvtColor, then the same kernel",
+            lambda pixels=pixels, code=code: remap(cv2.cvtColor(pixels, code)),  # type: ignore[misc]
+        )
 
 
 def state_matches(threads: int) -> Iterator[Match]:

@@ -126,7 +126,7 @@ def _survey(drive: Drive) -> dict[str, Any]:
         for frame in step.frame_set.frames:
             frames[frame.camera] += 1
             posed += frame.world_from_ego is not None
-            size += len(frame.data) if isinstance(frame.data, bytes) else frame.data.nbytes
+            size += frame.array.nbytes
     return {
         "name": drive.name,
         "rig": drive.rig.name,

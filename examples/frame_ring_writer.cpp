@@ -1,10 +1,11 @@
 // A camera driver without a camera: writes a moving picture into a frame ring, as docs/frame-ring.md says.
 //
 //     g++ -std=c++17 -O2 -o frame_ring_writer frame_ring_writer.cpp
-//     ./frame_ring_writer /dev/shm/octobev-front front 640 480 100 33
+//     ./frame_ring_writer /dev/shm/octobev-front front 640 480 100 33 nv12
 //
-// Arguments: file of the ring, name of the camera, width, height, frames, and milliseconds between two frames. Then the
-// ring stays until the standard input ends (Ctrl-D). Linux, little-endian.
+// Arguments: file of the ring, name of the camera, width, height, frames, milliseconds between two frames, and the pixel
+// format: bgr8 (which is what it is without this argument), nv12 or yuyv. Then the ring stays until the standard input
+// ends (Ctrl-D). Linux, little-endian.
 
 #include <atomic>
 #include <cerrno>
@@ -52,6 +53,15 @@ struct SlotHeader {
 static_assert(offsetof(SlotHeader, world_from_ego) == 56 && sizeof(SlotHeader) == 152, "as documented");
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a lock of this process is none for another");
 
+enum class PixelFormat : std::uint32_t { bgr8 = 1, rgb8 = 2, mono8 = 3, jpeg = 4, png = 5, nv12 = 6, yuyv = 7 };
+
+// What lies in a slot: pixels in `rows` rows, `stride` bytes from each to the next.
+struct Layout {
+    PixelFormat format;
+    std::uint32_t width, height;
+    std::size_t stride, rows;
+};
+
 [[noreturn]] void fail(const std::string &what)
 {
     throw std::system_error(errno, std::generic_category(), what);
@@ -82,9 +92,8 @@ public:
     FrameRingWriter(const FrameRingWriter &) = delete;
     FrameRingWriter &operator=(const FrameRingWriter &) = delete;
 
-    // `fill` writes the pixels (BGR, `stride` bytes from row to row) straight into the ring.
-    template <typename Fill>
-    void write(std::int64_t timestamp_ns, std::uint32_t width, std::uint32_t height, std::size_t stride, Fill fill)
+    // `fill` writes the pixels straight into the ring.
+    template <typename Fill> void write(std::int64_t timestamp_ns, const Layout &layout, Fill fill)
     {
         unsigned char *start = memory_ + kPage + sequence_ % slots_ * slot_bytes_;
         auto *slot = reinterpret_cast<SlotHeader *>(start);
@@ -92,12 +101,12 @@ public:
         std::atomic_thread_fence(std::memory_order_release);            // nothing below is seen before that
         slot->timestamp_ns = timestamp_ns;
         slot->sequence = sequence_;
-        slot->pixel_format = 1; // bgr8
-        slot->flags = 0;        // no pose
-        slot->width = width;
-        slot->height = height;
-        slot->stride_bytes = stride;
-        slot->payload_bytes = height * stride;
+        slot->pixel_format = static_cast<std::uint32_t>(layout.format);
+        slot->flags = 0; // no pose
+        slot->width = layout.width;
+        slot->height = layout.height;
+        slot->stride_bytes = layout.stride;
+        slot->payload_bytes = layout.rows * layout.stride;
         fill(start + kPage);
         slot->lock.store(2 * sequence_ + 2, std::memory_order_release); // whole
         ring_->head.store(++sequence_, std::memory_order_release);      // and shown
@@ -188,28 +197,55 @@ private:
     RingHeader *ring_ = nullptr;
 };
 
+Layout layout_of(const std::string &format, std::uint32_t width, std::uint32_t height)
+{
+    auto aligned = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; }; // rows that begin on a cache line
+    if (format == "bgr8")
+        return {PixelFormat::bgr8, width, height, aligned(width * 3), height};
+    if (format == "nv12" && width % 2 == 0 && height % 2 == 0)
+        return {PixelFormat::nv12, width, height, aligned(width), height + height / 2};
+    if (format == "yuyv" && width % 2 == 0)
+        return {PixelFormat::yuyv, width, height, aligned(width * 2), height};
+    throw std::invalid_argument("pixel format, or an odd size");
+}
+
+// First channel (blue, or luma): column + frame. Second (green, or U): row, which two columns share. Third: frame.
+void draw(unsigned char *pixels, const Layout &layout, unsigned long frame)
+{
+    for (std::uint32_t y = 0; y < layout.height; y++)
+        for (std::uint32_t x = 0; x < layout.width; x++) {
+            auto first = static_cast<unsigned char>(x + frame), second = static_cast<unsigned char>(y),
+                 third = static_cast<unsigned char>(frame);
+            unsigned char *row = pixels + y * layout.stride;
+            if (layout.format == PixelFormat::bgr8) {
+                row[3 * x] = first;
+                row[3 * x + 1] = second;
+                row[3 * x + 2] = third;
+            } else if (layout.format == PixelFormat::yuyv) {
+                row[2 * x] = first;
+                row[2 * x + 1] = x % 2 ? third : second;
+            } else {
+                row[x] = first;
+                if (y % 2 == 0)
+                    pixels[(layout.height + y / 2) * layout.stride + x] = x % 2 ? third : second;
+            }
+        }
+}
+
 int main(int count, char **words)
 try {
-    if (count != 7) {
-        std::fprintf(stderr, "usage: %s RING CAMERA WIDTH HEIGHT FRAMES PERIOD_MS\n", words[0]);
+    if (count != 7 && count != 8) {
+        std::fprintf(stderr, "usage: %s RING CAMERA WIDTH HEIGHT FRAMES PERIOD_MS [bgr8|nv12|yuyv]\n", words[0]);
         return 2;
     }
     auto width = static_cast<std::uint32_t>(std::stoul(words[3]));
     auto height = static_cast<std::uint32_t>(std::stoul(words[4]));
     auto frames = std::stoul(words[5]);
     std::chrono::milliseconds period(std::stoul(words[6]));
-    std::size_t stride = (width * 3 + 63) / 64 * 64; // rows that begin on a cache line
-    FrameRingWriter ring(words[1], words[2], 8, height * stride);
+    Layout layout = layout_of(count == 8 ? words[7] : "bgr8", width, height);
+    FrameRingWriter ring(words[1], words[2], 8, layout.rows * layout.stride);
     for (unsigned long frame = 0; frame < frames; frame++) {
-        ring.write(FrameRingWriter::now_ns(), width, height, stride, [&](unsigned char *pixels) {
-            for (std::uint32_t y = 0; y < height; y++)
-                for (std::uint32_t x = 0; x < width; x++) {
-                    unsigned char *pixel = pixels + y * stride + 3 * x;
-                    pixel[0] = static_cast<unsigned char>(x + frame);
-                    pixel[1] = static_cast<unsigned char>(y);
-                    pixel[2] = static_cast<unsigned char>(frame);
-                }
-        });
+        ring.write(FrameRingWriter::now_ns(), layout, [&](unsigned char *pixels) { draw(pixels, layout, frame); });
         std::this_thread::sleep_for(period);
     }
     std::puts("done");

@@ -20,8 +20,8 @@ from ..errors import RecordingError
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Camera, Rig
 from ..fusion.rig_check import EGO_OUTLINE_M
-from ..runtime.frames import Frame, PixelFormat
-from ..runtime.images import load_opencv, pixels_of, reduction_for
+from ..runtime.frames import Frame
+from ..runtime.images import bgr_of, load_opencv, reduction_for
 
 cv2: Any = load_opencv()
 
@@ -180,11 +180,7 @@ def frame_picture(frame: Frame, camera: Camera, width: int, height: int) -> Pict
         The image cannot be decoded or has not the size that its calibration says.
     """
     size = (camera.intrinsics.width, camera.intrinsics.height)
-    pixels = pixels_of(frame, size, reduction_for(frame.pixel_format, size, (width, height)))
-    if pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    elif frame.pixel_format is PixelFormat.RGB8:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    pixels = bgr_of(frame, size, reduction_for(frame.pixel_format, size, (width, height)))
     shrinks = width < pixels.shape[1]
     sampling = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.array(cv2.resize(pixels, (width, height), interpolation=sampling))

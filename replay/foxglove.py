@@ -191,11 +191,14 @@ def decode_grid(data: bytes) -> GridLayers:
 
 def encode_image(frame: Frame, frame_id: str) -> bytes:
     """Encode a frame that holds JPEG or PNG bytes as CompressedImage."""
-    if not isinstance(frame.data, bytes):
+    if not frame.pixel_format.encoded:
         raise InvalidArgument(expected(f"camera {frame.camera}: frame", "jpeg or png", frame.pixel_format))
     return _bytes(
         CompressedImage(
-            timestamp=_stamp(frame.timestamp_ns), frame_id=frame_id, data=frame.data, format=frame.pixel_format.value
+            timestamp=_stamp(frame.timestamp_ns),
+            frame_id=frame_id,
+            data=bytes(frame.data),
+            format=frame.pixel_format.value,
         )
     )
 

@@ -13,8 +13,8 @@ from ..fusion.grid import BevGrid
 from ..fusion.lens import Intrinsics
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
-from ..runtime.frames import FrameSet, PixelFormat
-from ..runtime.images import load_opencv, pixels_of
+from ..runtime.frames import FrameSet
+from ..runtime.images import bgr_of, load_opencv
 
 cv2: Any = load_opencv()
 
@@ -50,11 +50,7 @@ def views_of(frame_set: FrameSet, rig: Rig) -> Iterator[CameraView]:
         frame = frame_set.frame(camera.name)
         if frame is None:
             continue
-        image = pixels_of(frame, (camera.intrinsics.width, camera.intrinsics.height))
-        if image.ndim == 2:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        elif frame.pixel_format is PixelFormat.RGB8:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        image = bgr_of(frame, (camera.intrinsics.width, camera.intrinsics.height))
         moved = set_from_ego(frame_set, camera.name)
         yield CameraView(camera.name, image, camera.intrinsics, moved @ camera.ego_from_camera)
 

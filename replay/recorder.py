@@ -23,6 +23,7 @@ from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from ..runtime.frames import Frame, FrameSet, PixelFormat
+from ..runtime.images import bgr_of
 from ..runtime.predictions import CameraOutput, CameraPrediction, Detections, OccupancyGrid, Predictions, RoadLayout
 from . import foxglove
 from .annotations import encode_annotations
@@ -141,7 +142,8 @@ class Recorder:
     def write_frames(self, frame_set: FrameSet) -> None:
         """Write the images with the ego pose of each, and about every second of the drive the calibrations.
 
-        Encoded images are kept as they are; others are written as PNG, which loses nothing.
+        Encoded images are kept as they are; others are written as PNG, which loses nothing: NV12 and YUYV as the BGR
+        that colour networks see of them.
         """
         frames = sorted(frame_set.frames, key=lambda frame: frame.timestamp_ns)
         if unknown := sorted({frame.camera for frame in frames} - set(self.rig.names)):
@@ -327,13 +329,11 @@ def _byte(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _encoded(frame: Frame) -> Frame:
-    if frame.pixel_format.encoded:
+    if frame.size is None:
         return frame
     import cv2
 
-    image = np.asarray(frame.data)
-    if frame.pixel_format is PixelFormat.RGB8:
-        image = image[:, :, ::-1]
+    image = frame.array if frame.pixel_format is PixelFormat.MONO8 else bgr_of(frame, frame.size)
     done, data = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise ImageError(f"camera {frame.camera} at {frame.timestamp_ns} ns: image cannot be encoded")

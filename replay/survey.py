@@ -83,7 +83,9 @@ class Survey:
         self._read(file)
         self.streams = dict(sorted(self.streams.items(), key=lambda item: item[1].channel_id))
         if not self.streams:
-            got = f"one without{self._damage()}"
+            raw = _topics(file, foxglove.RAW_IMAGE).values()
+            got = f"one with uncompressed images on {', '.join(raw)}" if raw else "one without"
+            got += self._damage()
             raise DriveError(expected(f"{file.path}: drive", f"a file with {foxglove.IMAGE} topics", got))
         self.ego_frame = self._find_ego()
         if rig is not None:
@@ -97,10 +99,8 @@ class Survey:
 
     def _list_streams(self, file: MessageFile) -> None:
         counts = file.summary.message_counts
-        for number, channel in sorted(file.summary.channels.items()):
-            schema = file.summary.schemas.get(channel.schema_id)
-            if schema is not None and schema.name == foxglove.IMAGE:
-                self._stream(channel.topic, number).sure |= counts is None or counts.get(number, 0) > 0
+        for number, topic in _topics(file, foxglove.IMAGE).items():
+            self._stream(topic, number).sure |= counts is None or counts.get(number, 0) > 0
 
     def _stream(self, topic: str, channel_id: int) -> ImageStream:
         if topic not in self.streams:
@@ -261,6 +261,15 @@ class CalibrationWatch:
         if differs(self._mountings.setdefault(item.child, item.parent_from_child), item.parent_from_child):
             self._mountings[item.child] = item.parent_from_child
             losses.add("calibration changed")
+
+
+def _topics(file: MessageFile, schema: str) -> dict[int, str]:
+    """Channel number -> topic of the channels with a schema that the file's summary tells, in their order."""
+    summary = file.summary
+    numbers = {number for number, found in summary.schemas.items() if found.name == schema}
+    return {
+        number: channel.topic for number, channel in sorted(summary.channels.items()) if channel.schema_id in numbers
+    }
 
 
 def _rig_name(file: MessageFile) -> str:

@@ -58,19 +58,35 @@ _GREY_FLAGS: Final = {
 }
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from the header of a JPEG or PNG, without decoding and without allocating.
+_TO_BGR: Final = {
+    PixelFormat.RGB8: cv2.COLOR_RGB2BGR,
+    PixelFormat.MONO8: cv2.COLOR_GRAY2BGR,
+    PixelFormat.NV12: cv2.COLOR_YUV2BGR_NV12,
+    PixelFormat.YUYV: cv2.COLOR_YUV2BGR_YUY2,
+}
+_FULL_RANGE: Final = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+"""Brightness 0..255 for each luma of limited range."""
+
+
+def image_size(data: NDArray[np.uint8] | bytes | memoryview) -> tuple[int, int]:
+    """Read width and height from the header of a JPEG or PNG, without decoding and without a copy.
+
+    Parameters
+    ----------
+    data : contiguous bytes
 
     Raises
     ------
     ImageError
         Neither a JPEG nor a PNG, or cut off before or inside the pixels.
     """
-    if data.startswith(_PNG_SIGNATURE):
-        return _png_size(data)
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_size(data)
-    raise ImageError(expected("encoded image", "a JPEG or PNG", f"{len(data)} bytes starting with {data[:4]!r}"))
+    view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
+    start = bytes(view[: len(_PNG_SIGNATURE)])
+    if start == _PNG_SIGNATURE:
+        return _png_size(view)
+    if start.startswith(b"\xff\xd8"):
+        return _jpeg_size(view)
+    raise ImageError(expected("encoded image", "a JPEG or PNG", f"{len(view)} bytes starting with {start[:4]!r}"))
 
 
 def reduction_for(pixel_format: PixelFormat, size: tuple[float, float], needed: tuple[float, float]) -> int:
@@ -101,9 +117,9 @@ def pixels_of(frame: Frame, size: tuple[int, int], reduction: int = 1, *, grey: 
 
     Returns
     -------
-    uint8 [H, W, 3] in the channel order of the frame (BGR where it was decoded), or [H, W]. Pixels that were not
-    encoded are the frame's own memory (but for a colour image that is asked for in grey). EXIF orientation is not
-    applied: a calibration is about the pixels as stored.
+    uint8 [H, W, 3] BGR where it was decoded; pixels that were not encoded are the frame's own memory, of its pixel
+    format. With `grey` uint8 [H, W], 0..255: of NV12 and YUYV the luma, its limited range spread. EXIF orientation is
+    not applied: a calibration is about the pixels as stored.
 
     Raises
     ------
@@ -112,19 +128,29 @@ def pixels_of(frame: Frame, size: tuple[int, int], reduction: int = 1, *, grey: 
     """
     where = f"camera {frame.camera} at {frame.timestamp_ns} ns: "
     try:
-        if isinstance(frame.data, bytes):
-            _check_size(image_size(frame.data), size)
-            return _decode(frame.data, size, reduction, grey=grey)
-        _check_size((frame.data.shape[1], frame.data.shape[0]), size)
-        return _grey(frame.data, frame.pixel_format) if grey else frame.data
+        if frame.pixel_format.encoded:
+            _check_size(image_size(frame.array), size)
+            return _decode(frame.array, size, reduction, grey=grey)
+        _check_size(frame.size, size)
+        return _grey(frame) if grey else frame.array
     except ImageError as error:
         raise ImageError(where + str(error)) from error
 
 
-def _decode(data: bytes, size: tuple[int, int], reduction: int, *, grey: bool) -> NDArray[np.uint8]:
+def bgr_of(frame: Frame, size: tuple[int, int], reduction: int = 1) -> NDArray[np.uint8]:
+    """Give the pixels of a frame as uint8 [H, W, 3] BGR, whatever it is; its own memory where it is BGR already.
+
+    Arguments and errors are those of :func:`pixels_of`.
+    """
+    pixels = pixels_of(frame, size, reduction)
+    code = _TO_BGR.get(frame.pixel_format)
+    return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code))
+
+
+def _decode(data: NDArray[np.uint8], size: tuple[int, int], reduction: int, *, grey: bool) -> NDArray[np.uint8]:
     flags = (_GREY_FLAGS if grey else _COLOUR_FLAGS)[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        pixels = cv2.imdecode(data, flags)
     except cv2.error as error:
         reason = str(error).strip().splitlines()[-1]
         raise ImageError(expected("encoded image", "one that can be decoded", reason)) from error
@@ -135,21 +161,30 @@ def _decode(data: bytes, size: tuple[int, int], reduction: int, *, grey: bool) -
     return decoded
 
 
-def _grey(pixels: NDArray[np.uint8], pixel_format: PixelFormat) -> NDArray[np.uint8]:
-    if pixels.ndim == 2:
-        return pixels
-    code = cv2.COLOR_RGB2GRAY if pixel_format is PixelFormat.RGB8 else cv2.COLOR_BGR2GRAY
-    grey: NDArray[np.uint8] = cv2.cvtColor(pixels, code)
+def _grey(frame: Frame) -> NDArray[np.uint8]:
+    pixels = frame.array
+    grey: NDArray[np.uint8]
+    match frame.pixel_format:
+        case PixelFormat.NV12:
+            grey = cv2.LUT(pixels[: len(pixels) // 3 * 2], _FULL_RANGE)
+        case PixelFormat.YUYV:
+            grey = cv2.LUT(pixels[..., 0], _FULL_RANGE)
+        case PixelFormat.BGR8:
+            grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+        case PixelFormat.RGB8:
+            grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        case _:
+            grey = pixels
     return grey
 
 
-def _check_size(actual: tuple[int, int], calibrated: tuple[int, int]) -> None:
+def _check_size(actual: tuple[int, int] | None, calibrated: tuple[int, int]) -> None:
     if actual != calibrated:
-        what = "image size"
-        raise ImageError(expected(what, f"{calibrated[0]}x{calibrated[1]} as calibrated", f"{actual[0]}x{actual[1]}"))
+        wanted, got = ("unknown" if size is None else f"{size[0]}x{size[1]}" for size in (calibrated, actual))
+        raise ImageError(expected("image size", f"{wanted} as calibrated", got))
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
+def _png_size(data: memoryview) -> tuple[int, int]:
     """PNG (ISO/IEC 15948): signature, then chunks of length, type, content and CRC: IHDR first, IEND last.
 
     Lengths are checked because OpenCV's decoder believes them: 2 kB that claim a chunk of gigabytes cost it seconds.
@@ -158,7 +193,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
     size: tuple[int, int] | None = None
     while position + 12 <= len(data) and kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
+        kind = bytes(data[position + 4 : position + 8])
         if (kind == b"IHDR") != (size is None) or position + 12 + length > len(data):
             break
         if size is None:
@@ -173,7 +208,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
     raise ImageError(expected("PNG", "whole", f"{len(data)} bytes, damaged or cut at byte {position}"))
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def _jpeg_size(data: memoryview) -> tuple[int, int]:
     """JPEG (ITU-T T.81, annex B): marker segments up to the frame header, then to the scan, then the end marker."""
     size: tuple[int, int] | None = None
     position = 2
@@ -196,6 +231,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             break
     if size is None:
         raise ImageError(expected("JPEG", "whole", "a cut or damaged header"))
-    if data.rfind(_END_OF_IMAGE, position) < 0:
+    if not _has_end(data, position):
         raise ImageError(expected("JPEG", "whole", f"{len(data)} bytes without an end"))
     return size
+
+
+def _has_end(data: memoryview, start: int) -> bool:
+    """Whether the end marker of a JPEG comes at or after `start`; drivers leave what they like behind it."""
+    step = 4096
+    for position in range(len(data) - 1, start - 1, -step):  # from the end, where it is as a rule
+        if _END_OF_IMAGE in bytes(data[max(position - step, start) : position + 1]):
+            return True
+    return False

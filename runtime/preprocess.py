@@ -162,12 +162,13 @@ class InputPlan:
         if out.shape != self.shape or out.dtype != self.dtype:
             raise InvalidArgument(expected("out", f"{self.dtype} {self.shape}", f"{out.dtype} {out.shape}"))
         reduction = self.reduction(frame.pixel_format)
+        grey, pixel_format = self.spec.colour == "mono", frame.pixel_format
         with stages.measure("decode"):
-            image = pixels_of(frame, self._size, reduction, grey=self.spec.colour == "mono")
-        is_rgb = frame.pixel_format is PixelFormat.RGB8
-        swap_rb = image.ndim == 3 and is_rgb != (self.spec.colour == "rgb")
+            image = pixels_of(frame, self._size, reduction, grey=grey)
+        yuv = pixel_format.value if pixel_format.yuv and not grey else None
+        swap_rb = (pixel_format is PixelFormat.RGB8) != (self.spec.colour == "rgb")
         with stages.measure("preprocess"):
-            self._resample(image, out, reduction, swap_rb, num_threads)
+            self._resample(image, out, reduction, yuv, swap_rb, num_threads)
 
     def image_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Carry boxes from the network's image back to the camera's full image, as it was taken.
@@ -210,13 +211,20 @@ class InputPlan:
         return np.stack(corners, axis=1)
 
     def _resample(
-        self, image: NDArray[np.uint8], out: NDArray[Any], reduction: int, swap_rb: bool, num_threads: int
+        self,
+        image: NDArray[np.uint8],
+        out: NDArray[Any],
+        reduction: int,
+        yuv: str | None,
+        swap_rb: bool,
+        num_threads: int,
     ) -> None:
         if self._undistort:
             kernel.remap(
                 image,
                 out,
                 *self._map(reduction),
+                yuv=yuv,
                 layout=self.spec.layout,
                 swap_rb=swap_rb,
                 scale=self._scale,
@@ -230,6 +238,7 @@ class InputPlan:
             image,
             out,
             (place.left / reduction, place.top / reduction, place.width / reduction, place.height / reduction),
+            yuv=yuv,
             sampling=self.spec.sampling,
             layout=self.spec.layout,
             swap_rb=swap_rb,

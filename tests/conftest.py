@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -257,6 +258,21 @@ def _topdown_model() -> bytes:
         ],
         {},
     )
+
+
+@pytest.fixture
+def yuv_of() -> Callable[[np.ndarray, str], np.ndarray]:
+    """Turn a BGR picture into nv12 or yuyv, as a camera delivers it."""
+
+    def convert(picture: np.ndarray, pixel_format: str) -> np.ndarray:
+        if pixel_format == "yuyv":
+            return cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_YUY2)
+        height, width = picture.shape[:2]
+        planes = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)
+        u, v = planes[height:].reshape(2, height // 2, width // 2)
+        return np.concatenate((planes[:height], np.stack((u, v), axis=-1).reshape(height // 2, width)))
+
+    return convert
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ image. Everything is little-endian.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -40,11 +41,12 @@ PIXEL_FORMATS: Final = {
     3: PixelFormat.MONO8,
     4: PixelFormat.JPEG,
     5: PixelFormat.PNG,
+    6: PixelFormat.NV12,
+    7: PixelFormat.YUYV,
 }
-"""Number of a pixel format in a slot; 6 (nv12) and 7 (yuyv) are kept for later."""
+"""Number of a pixel format in a slot."""
 
 _CODES: Final = {pixel_format: code for code, pixel_format in PIXEL_FORMATS.items()}
-_CHANNELS: Final = {PixelFormat.BGR8: 3, PixelFormat.RGB8: 3, PixelFormat.MONO8: 1}
 _HAS_POSE: Final = 1
 
 _RING: Final = struct.Struct("<8sIIQQQQIII4x128s")
@@ -153,7 +155,7 @@ class SlotHeader:
     timestamp_ns : capture time (mid-exposure), nanoseconds since the epoch
     pixel_format : what the payload is
     width, height : size in pixels; of encoded images for information, 0 when not known
-    stride_bytes : from one row to the next; 0 of encoded images
+    stride_bytes : from one row of the array to the next; 0 of encoded images
     payload_bytes : how much of the slot's room is used
     world_from_ego : where the ego was at `timestamp_ns`, None when not known
     """
@@ -180,11 +182,9 @@ class SlotHeader:
             raise InvalidArgument(
                 expected("pixel format of a ring's frame", f"one of {', '.join(_CODES)}", frame.pixel_format)
             )
-        width = height = stride = 0
-        if isinstance(frame.data, np.ndarray):
-            height, width = frame.data.shape[:2]
-            stride = width * _CHANNELS[frame.pixel_format]
-        size = len(frame.data) if isinstance(frame.data, bytes) else height * stride
+        width, height = frame.size or (0, 0)
+        size = frame.array.size
+        stride = 0 if frame.pixel_format.encoded else size // frame.array.shape[0]
         return cls(sequence, frame.timestamp_ns, frame.pixel_format, width, height, stride, size, frame.world_from_ego)
 
     def pack(self) -> bytes:
@@ -221,8 +221,11 @@ class SlotHeader:
         if not 0 < size <= capacity:
             raise ImageError(expected("payload", f"1 .. {capacity} bytes", size))
         if not pixel_format.encoded:
-            row = width * _CHANNELS[pixel_format]
-            if not (width and height and row <= stride and stride * (height - 1) + row <= size):
+            shape = pixel_format.array_shape(width, height)
+            row = math.prod(shape[1:])
+            if pixel_format.size_of(shape) is None:
+                raise ImageError(expected(f"size of an image in {pixel_format}", "possible", f"{width} x {height}"))
+            if not (row <= stride and stride * (shape[0] - 1) + row <= size):
                 raise ImageError(
                     expected("image", f"within its {size} bytes", f"{width} x {height} with a stride of {stride}")
                 )
@@ -230,12 +233,9 @@ class SlotHeader:
         return cls(number, timestamp_ns, pixel_format, width, height, stride, size, pose)
 
     def pixels(self, payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """View the payload as what it is: [H, W, 3], [H, W], or the encoded bytes [n]."""
+        """View the payload as what it is: an array as :class:`PixelFormat` says, or the encoded bytes [n]."""
         if self.pixel_format.encoded:
             return payload[: self.payload_bytes]
-        channels = _CHANNELS[self.pixel_format]
-        shape: tuple[int, ...] = (self.height, self.width, channels)
-        strides: tuple[int, ...] = (self.stride_bytes, channels, 1)
-        if self.pixel_format is PixelFormat.MONO8:
-            shape, strides = shape[:2], strides[:2]
+        shape = self.pixel_format.array_shape(self.width, self.height)
+        strides = (self.stride_bytes, *shape[2:], 1)
         return np.ndarray(shape, np.uint8, payload, 0, strides)

@@ -42,8 +42,8 @@ class RingFrame:
     timestamp_ns : capture time (mid-exposure), nanoseconds since the epoch
     pixel_format : what the data are
     data
-        uint8 [H, W, 3] (bgr8, rgb8), [H, W] (mono8), or the encoded bytes [n] (jpeg, png); read-only, not copied, rows
-        may have gaps. It keeps the memory mapped, but not unchanged: believe nothing that was computed from it until
+        pixels, an array as :class:`PixelFormat` says, or the encoded bytes, uint8 [n]; read-only, not copied, rows may
+        have gaps. It keeps the memory mapped, but not unchanged: believe nothing that was computed from it until
         :meth:`still_valid` said so afterwards.
     world_from_ego : where the ego was at `timestamp_ns`, None when not known
     """

@@ -91,10 +91,9 @@ class FrameRingWriter:
         offset = self._header.slot_offset(self._sequence)
         packed = np.frombuffer(header.pack(), np.uint8)
         payload = ring.memory[offset + PAGE_BYTES : offset + PAGE_BYTES + header.payload_bytes]
-        data = np.frombuffer(frame.data, np.uint8) if isinstance(frame.data, bytes) else frame.data
         seqlock.store_before_writes(ring.words, offset // 8, 2 * self._sequence + 1)
         ring.memory[offset + _LOCK_BYTES : offset + _LOCK_BYTES + packed.size] = packed
-        np.copyto(header.pixels(payload), data)
+        np.copyto(header.pixels(payload), frame.array)
         seqlock.store_release(ring.words, offset // 8, 2 * self._sequence + 2)
         self._sequence += 1
         ring.set_head(self._sequence)

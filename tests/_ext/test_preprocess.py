@@ -57,6 +57,15 @@ def remapped(image, map_x, map_y, fill=(0, 0, 0)):
     return np.where(inside[..., None], above * (1 - b) + below * b, fill)
 
 
+YUV_TO_BGR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2}
+
+
+def yuv_noise(yuv, height, width, seed=0):
+    """Any bytes at all, also colours that no RGB has."""
+    shape = (height * 3 // 2, width) if yuv == "nv12" else (height, width, 2)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
 def empty(shape, layout="nhwc", dtype=np.float32, channels=3):
     full = (channels, *shape) if layout == "nchw" else (*shape, channels)
     return np.full(full, 99 if dtype == np.uint8 else np.nan, dtype)
@@ -249,18 +258,116 @@ def test_positions_that_are_no_numbers_get_fill():
     np.testing.assert_array_equal(out[0, 5], image[0, 0])
 
 
+@pytest.mark.parametrize("is_noise", [False, True])
+@pytest.mark.parametrize("yuv", YUV_TO_BGR)
+@pytest.mark.parametrize("shape", [*SIZES, (36, 52), (72, 104), (9, 13)])
+def test_yuv_is_what_opencv_makes_of_it(yuv, shape, is_noise, yuv_of):
+    """To the bit: the pixels that are sampled are those of cv2.cvtColor."""
+    image = yuv_noise(yuv, 36, 52) if is_noise else yuv_of(smooth(36, 52), yuv)
+    colours = cv2.cvtColor(image, YUV_TO_BGR[yuv])
+    for crop in (None, (5, 7, 30, 20), (0.25, 1.75, 40.5, 33.3), (51, 35, 1, 1), (10.2, 3.1, 0.5, 0.3), (1, 1, 50, 34)):
+        for sampling in ("bilinear", "area"):
+            direct, wanted = empty(shape), empty(shape)
+            preprocess.resize(image, direct, crop, yuv=yuv, sampling=sampling, layout="nhwc", swap_rb=True)
+            preprocess.resize(colours, wanted, crop, sampling=sampling, layout="nhwc", swap_rb=True)
+            np.testing.assert_array_equal(direct, wanted)
+    direct, wanted = empty(shape, "nchw"), empty(shape, "nchw")
+    map_x, map_y = maps(shape, colours.shape)
+    preprocess.remap(image, direct, map_x, map_y, yuv=yuv, fill=[1.0, 2.0, 3.0])
+    preprocess.remap(colours, wanted, map_x, map_y, fill=[1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(direct, wanted)
+
+
+@pytest.mark.parametrize(
+    ("yuv", "size"), [("nv12", (2, 2)), ("nv12", (2, 40)), ("nv12", (20, 2)), ("yuyv", (1, 2)), ("yuyv", (1, 30))]
+)
+def test_smallest_yuv_images(yuv, size):
+    image = yuv_noise(yuv, *size)
+    colours = cv2.cvtColor(np.repeat(image, 2, axis=0), YUV_TO_BGR[yuv])[:1] if size[0] == 1 else None
+    colours = cv2.cvtColor(image, YUV_TO_BGR[yuv]) if colours is None else colours
+    for kind in ("bilinear", "area", "remap"):
+        direct, wanted = empty((7, 11)), empty((7, 11))
+        for pixels, out, how in ((image, direct, yuv), (colours, wanted, None)):
+            if kind == "remap":
+                preprocess.remap(pixels, out, *maps((7, 11), colours.shape), yuv=how, layout="nhwc")
+            else:
+                preprocess.resize(pixels, out, yuv=how, sampling=kind, layout="nhwc")
+        np.testing.assert_array_equal(direct, wanted)
+
+
+def test_hand_computed_yuv():
+    """Black, white, and the red of ITU-R BT.601: Y 81, U 90, V 240."""
+    row = np.array([[[16, 128], [235, 128], [81, 90], [81, 240]]], np.uint8)
+    out = empty((1, 4), dtype=np.uint8)
+    preprocess.resize(row, out, yuv="yuyv", layout="nhwc", swap_rb=True)
+    assert out[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
+    np.testing.assert_allclose(out[0, 2:], np.broadcast_to([255, 0, 0], (2, 3)), atol=1)
+
+
+@pytest.mark.parametrize("yuv", YUV_TO_BGR)
+def test_rows_of_yuv_may_have_gaps(yuv):
+    image = yuv_noise(yuv, 36, 52)
+    wide = np.full((image.shape[0], 64, *image.shape[2:]), 77, np.uint8)
+    wide[:, 4:56] = image
+    tall = np.repeat(image, 2, axis=0)
+    for view in (wide[:, 4:56], tall[::2], np.ascontiguousarray(image[::-1])[::-1]):
+        for kind in ("area", "remap"):
+            direct, wanted = empty((17, 31)), empty((17, 31))
+            for pixels, out in ((view, direct), (image, wanted)):
+                if kind == "remap":
+                    preprocess.remap(pixels, out, *maps((17, 31), (36, 52)), yuv=yuv, layout="nhwc")
+                else:
+                    preprocess.resize(pixels, out, yuv=yuv, sampling=kind, layout="nhwc")
+            np.testing.assert_array_equal(direct, wanted)
+
+
+@pytest.mark.parametrize(
+    ("image", "yuv", "match"),
+    [
+        (np.zeros((6, 4), np.uint8), "yuv420", "yuv must be None, 'nv12' or 'yuyv', got 'yuv420'"),
+        (
+            np.zeros((6, 5), np.uint8),
+            "nv12",
+            r"image must be of shape \(height \* 3 / 2, width\), .* even",
+        ),
+        (np.zeros((7, 4), np.uint8), "nv12", r"image must be of shape \(height \* 3 / 2, width\).*, got \(7, 4\)"),
+        (np.zeros((6, 4, 1), np.uint8), "nv12", r"image must be of shape \(height \* 3 / 2, width\)"),
+        (np.zeros((0, 4), np.uint8), "nv12", "image must be not empty"),
+        (np.zeros((6, 5, 2), np.uint8), "yuyv", r"image must be of shape \(height, width, 2\), width even"),
+        (np.zeros((6, 8), np.uint8), "yuyv", r"image must be of shape \(height, width, 2\)"),
+        (np.zeros((6, 8, 3), np.uint8), "yuyv", r"image must be of shape \(height, width, 2\)"),
+        (np.zeros((6, 8), np.uint8)[:, ::2], "nv12", "image must be with the bytes of a row side by side"),
+        (np.zeros((6, 8, 2), np.uint8)[:, ::2], "yuyv", "image must be with the bytes of a row side by side"),
+        (np.zeros((6, 8, 2), np.uint8)[..., ::-1], "yuyv", "image must be with the bytes of a row side by side"),
+    ],
+)
+def test_wrong_yuv_images_are_refused(image, yuv, match):
+    with pytest.raises(ValueError, match=match):
+        preprocess.resize(image, np.zeros((3, 4, 4), np.float32), yuv=yuv)
+    still = np.zeros((4, 4), np.float32)
+    with pytest.raises(ValueError, match=match):
+        preprocess.remap(image, np.zeros((3, 4, 4), np.float32), still, still, yuv=yuv)
+
+
+@pytest.mark.parametrize("yuv", YUV_TO_BGR)
+def test_yuv_has_colour(yuv):
+    with pytest.raises(ValueError, match="channels of out must be 3, got 1"):
+        preprocess.resize(yuv_noise(yuv, 6, 8), np.zeros((1, 4, 4), np.float32), yuv=yuv)
+
+
+@pytest.mark.parametrize("yuv", [None, *YUV_TO_BGR])
 @pytest.mark.parametrize("num_threads", [2, 4])
-def test_threads_change_no_bit(num_threads):
-    image = picture(90, 130)
-    map_x, map_y = maps((41, 67), image.shape)
-    for view in (image, image[:, ::-1]):
+def test_threads_change_no_bit(num_threads, yuv):
+    image = picture(90, 130) if yuv is None else yuv_noise(yuv, 90, 130)
+    map_x, map_y = maps((41, 67), (90, 130))
+    for view in (image, image[:, ::-1]) if yuv is None else (image,):
         for kind in ("bilinear", "area", "remap"):
             one, many = empty((41, 67), "nchw"), empty((41, 67), "nchw")
             for out, threads in ((one, 1), (many, num_threads)):
                 if kind == "remap":
-                    preprocess.remap(view, out, map_x, map_y, num_threads=threads)
+                    preprocess.remap(view, out, map_x, map_y, yuv=yuv, num_threads=threads)
                 else:
-                    preprocess.resize(view, out, sampling=kind, num_threads=threads)
+                    preprocess.resize(view, out, yuv=yuv, sampling=kind, num_threads=threads)
             np.testing.assert_array_equal(one, many)
 
 

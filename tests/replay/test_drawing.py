@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -227,7 +228,9 @@ def test_any_number_of_cameras_has_its_place(count: int) -> None:
 
 
 @pytest.mark.parametrize("pixel_format", list(PixelFormat))
-def test_a_frame_of_any_format_becomes_bgr(pixel_format: PixelFormat) -> None:
+def test_a_frame_of_any_format_becomes_bgr(
+    pixel_format: PixelFormat, yuv_of: Callable[[np.ndarray, str], np.ndarray]
+) -> None:
     image = np.zeros((90, 160, 3), dtype=np.uint8)
     image[:, 80:] = (200, 100, 50) if pixel_format is not PixelFormat.MONO8 else (120, 120, 120)
     data: np.ndarray | bytes = image
@@ -235,6 +238,8 @@ def test_a_frame_of_any_format_becomes_bgr(pixel_format: PixelFormat) -> None:
         data = image[..., ::-1]
     elif pixel_format is PixelFormat.MONO8:
         data = image[..., 0]
+    elif pixel_format.yuv:
+        data = yuv_of(image, pixel_format)
     elif pixel_format.encoded:
         data = cv2.imencode(f".{pixel_format}", image)[1].tobytes()
     (camera,) = rig_of({"front": 0}, 160, 90)

@@ -373,6 +373,15 @@ def test_file_without_images_is_refused(path):
         McapDrive(write(path, [ego(0)]))
 
 
+def test_file_with_uncompressed_images_is_refused(path):
+    labels = foxglove.encode_labels(at(0), "front", np.zeros((2, 3), np.uint8))
+    messages = [("/front/image_raw", foxglove.RAW_IMAGE, at(0), labels), ego(0)]
+    with pytest.raises(
+        DriveError, match=r"CompressedImage topics, got one with uncompressed images on /front/image_raw$"
+    ):
+        McapDrive(write(path, messages))
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"", "got an empty one"), (b"PK\3\4 zip", "got one that begins with")]
 )

@@ -110,11 +110,18 @@ def test_every_image_is_cast_from_where_it_was_taken() -> None:
 
 def test_absent_cameras_and_colour_orders() -> None:
     lens = LENSES[0]
-    rig = Rig(tuple(Camera(name, lens, mounted(0.0)) for name in ("a", "b", "c")))
+    rig = Rig(tuple(Camera(name, lens, mounted(0.0)) for name in ("a", "b", "c", "d")))
     colour = np.zeros((300, 400, 3), np.uint8)
     colour[..., 0] = 200
-    frames = (Frame("a", 0, colour, PixelFormat.RGB8), Frame("c", 0, colour[..., 0].copy(), PixelFormat.MONO8))
+    grey = np.full((450, 400), 126, np.uint8)
+    grey[300:] = 128
+    frames = (
+        Frame("a", 0, colour, PixelFormat.RGB8),
+        Frame("c", 0, colour[..., 0].copy(), PixelFormat.MONO8),
+        Frame("d", 0, grey, PixelFormat.NV12),
+    )
     views = list(views_of(FrameSet(0, frames, absences={"b": "dropped"}), rig))
-    assert [view.name for view in views] == ["a", "c"]
+    assert [view.name for view in views] == ["a", "c", "d"]
     assert views[0].image[0, 0].tolist() == [0, 0, 200]
     assert views[1].image[0, 0].tolist() == [200, 200, 200]
+    assert views[2].image[0, 0].tolist() == [128, 128, 128]

@@ -293,6 +293,31 @@ def test_frames_that_are_not_encoded_are_written_without_loss(path):
     np.testing.assert_array_equal(cv2.imdecode(third, cv2.IMREAD_GRAYSCALE), image[:, :, 0])
 
 
+@pytest.mark.parametrize(("pixel_format", "code"), [("nv12", cv2.COLOR_YUV2BGR_NV12), ("yuyv", cv2.COLOR_YUV2BGR_YUY2)])
+def test_yuv_is_recorded_as_what_networks_see_of_it(path, pixel_format, code):
+    kind = PixelFormat(pixel_format)
+    data = np.random.default_rng(0).integers(0, 256, kind.array_shape(8, 6), np.uint8)
+    with Recorder(path, RIG) as recorder:
+        recorder.write_frames(FrameSet(START_NS, (Frame("rear", START_NS, data, kind),)))
+    (step,) = open_drive(path).steps()
+    (frame,) = step.frame_set.frames
+    assert frame.pixel_format is PixelFormat.PNG
+    np.testing.assert_array_equal(cv2.imdecode(frame.array, cv2.IMREAD_COLOR), cv2.cvtColor(data, code))
+
+
+def test_encoded_views_are_recorded_as_they_are(path):
+    done, jpeg = cv2.imencode(".jpg", np.zeros((6, 8, 3), np.uint8))
+    assert done
+    frames = (
+        Frame("rear", START_NS, memoryview(jpeg.tobytes()), PixelFormat.JPEG),
+        Frame("front.main", START_NS, jpeg, PixelFormat.JPEG),
+    )
+    with Recorder(path, RIG) as recorder:
+        recorder.write_frames(FrameSet(START_NS, frames))
+    (step,) = open_drive(path).steps()
+    assert [frame.data for frame in step.frame_set.frames] == [jpeg.tobytes()] * 2
+
+
 def test_frame_of_a_camera_outside_the_rig_is_refused(path):
     frame = Frame("roof", START_NS, b"\xff\xd8\xff", PixelFormat.JPEG)
     with Recorder(path, RIG) as recorder, pytest.raises(InvalidArgument, match=r"camera must be one of .* got roof"):

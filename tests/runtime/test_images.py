@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from octobev.errors import ImageError, MissingDependency
 from octobev.runtime.frames import Frame, PixelFormat
-from octobev.runtime.images import image_size, load_opencv, pixels_of, reduction_for
+from octobev.runtime.images import bgr_of, image_size, load_opencv, pixels_of, reduction_for
 
 SIZE = (80, 48)
 
@@ -87,6 +87,59 @@ def test_raw_pixels_are_the_frames_own_memory():
     wide = np.zeros((48, 100, 3), np.uint8)
     view = wide[:, 10:90]
     assert pixels_of(_frame(view, "rgb8"), SIZE) is view
+
+
+@pytest.mark.parametrize("pixel_format", ["bgr8", "rgb8", "mono8", "nv12", "yuyv", "jpeg", "png"])
+def test_every_format_becomes_bgr(pixel_format, yuv_of):
+    picture = _picture()
+    data = {
+        "bgr8": picture,
+        "rgb8": np.ascontiguousarray(picture[..., ::-1]),
+        "mono8": picture[..., 1],
+        "jpeg": _encoded("jpg", None, cv2.IMWRITE_JPEG_QUALITY, 100),
+        "png": _encoded("png"),
+    }.get(pixel_format)
+    data = yuv_of(picture, pixel_format) if data is None else data
+    wanted = np.repeat(picture[..., 1:2], 3, axis=2) if pixel_format == "mono8" else picture
+    found = bgr_of(_frame(data, pixel_format), SIZE)
+    exact = pixel_format in ("bgr8", "rgb8", "mono8", "png")
+    np.testing.assert_allclose(found, wanted, atol=0 if exact else 5)
+    assert (found is data) == (pixel_format == "bgr8")
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "yuyv"])
+def test_yuv_pixels_are_the_frames_own_memory(pixel_format, yuv_of):
+    data = yuv_of(_picture(), pixel_format)
+    assert pixels_of(_frame(data, pixel_format), SIZE) is data
+    with pytest.raises(ImageError, match="image size must be 80x72 as calibrated, got 80x48"):
+        pixels_of(_frame(data, pixel_format), (80, 72))
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "yuyv"])
+def test_grey_of_yuv_is_its_luma_in_full_range(pixel_format, yuv_of):
+    grey = pixels_of(_frame(yuv_of(_picture(), pixel_format), pixel_format), SIZE, grey=True)
+    np.testing.assert_allclose(grey, _picture() @ np.array((0.114, 0.587, 0.299)), atol=1.6)
+    range_ = np.zeros((2, 256, 2), np.uint8)
+    range_[..., 0] = np.arange(256)
+    grey = pixels_of(_frame(range_, "yuyv"), (256, 2), grey=True)[0]
+    assert grey[[0, 16, 126, 235, 255]].tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_encoded_bytes_are_read_where_they_are(kind):
+    data, pixel_format = _encoded(kind), {"jpg": "jpeg"}.get(kind, kind)
+    wanted = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    for view in (memoryview(data), np.frombuffer(data, np.uint8), memoryview(bytearray(b"--" + data))[2:]):
+        np.testing.assert_array_equal(pixels_of(_frame(view, pixel_format), SIZE), wanted)
+        assert image_size(view) == SIZE
+
+
+@pytest.mark.parametrize("behind", [0, 1, 4093, 4094, 4095, 4096, 4097, 20000])
+def test_end_of_a_jpeg_is_found_before_what_a_driver_leaves_behind_it(behind):
+    jpeg = _encoded("jpg")
+    assert image_size(jpeg + bytes(behind)) == SIZE
+    with pytest.raises(ImageError, match="without an end"):
+        image_size(jpeg[:-2] + bytes(behind))
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,42 @@ def test_undistortion_fills_what_no_pixel_falls_on():
     np.testing.assert_allclose(out[:, 12, 15], 10, atol=1e-3)
 
 
+YUV_TO_BGR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2}
+
+
+@pytest.mark.parametrize("pixel_format", YUV_TO_BGR)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"colour": "rgb", "dtype": "uint8", "layout": "nhwc"},
+        {"fit": "crop", "width": 17, "height": 23, "sampling": "area"},
+        {"fit": "letterbox", "width": 40, "height": 40, "fill": 99},
+        {"width": 200, "height": 150},
+        {"undistort": True, "colour": "rgb", "scale": 1 / 255},
+    ],
+)
+def test_yuv_gives_what_its_conversion_gives(pixel_format, changes):
+    lens = _lens(model=LensModel.BROWN_CONRADY, coefficients=(-0.2, 0.05, 0.001, -0.002, 0.01))
+    plan = InputPlan(lens, _spec(**changes))
+    shape = PixelFormat(pixel_format).array_shape(WIDTH, HEIGHT)
+    data = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    colours = cv2.cvtColor(data, YUV_TO_BGR[pixel_format])
+    np.testing.assert_array_equal(_run(plan, data, pixel_format), _run(plan, colours))
+
+
+@pytest.mark.parametrize("pixel_format", YUV_TO_BGR)
+@pytest.mark.parametrize("undistort", [False, True])
+def test_mono_networks_see_the_luma_of_yuv(pixel_format, undistort):
+    lens = _lens(model=LensModel.BROWN_CONRADY, coefficients=(-0.2, 0.05, 0.001, -0.002, 0.01))
+    plan = InputPlan(lens, _spec(colour="mono", undistort=undistort))
+    data = np.full(PixelFormat(pixel_format).array_shape(WIDTH, HEIGHT), 128, np.uint8)
+    luma = data[:HEIGHT] if pixel_format == "nv12" else data[..., 0]
+    luma[:] = 16 + np.arange(WIDTH)
+    grey = cv2.cvtColor(cv2.cvtColor(data, YUV_TO_BGR[pixel_format]), cv2.COLOR_BGR2GRAY)
+    np.testing.assert_allclose(_run(plan, data, pixel_format), _run(plan, grey, "mono8"), atol=1)
+
+
 BENT = [
     (LensModel.BROWN_CONRADY, (-0.2, 0.05, 0.001, -0.002, 0.01)),
     (LensModel.BROWN_CONRADY, (0.3, 0, 0, 0, 0)),

@@ -145,12 +145,12 @@ def test_a_file_of_another_size_is_damaged(size: int) -> None:
     ("name", "value", "message"),
     [
         ("sequence", 7, "sequence in the slot must be 9, got 7"),
-        ("pixel_format", 0, "pixel format must be one of 1, 2, 3, 4, 5, got 0"),
-        ("pixel_format", 6, "pixel format must be one of"),
+        ("pixel_format", 0, "pixel format must be one of 1, 2, 3, 4, 5, 6, 7, got 0"),
+        ("pixel_format", 8, "pixel format must be one of"),
         ("payload_bytes", 0, "payload must be 1 .. 1000 bytes, got 0"),
         ("payload_bytes", 1001, "payload must be 1 .. 1000 bytes, got 1001"),
-        ("width", 0, "image must be within its 1000 bytes, got 0 x 10 with a stride of 100"),
-        ("height", 0, "image must be within"),
+        ("width", 0, "size of an image in bgr8 must be possible, got 0 x 10"),
+        ("height", 0, "size of an image in bgr8 must be possible, got 20 x 0"),
         ("height", 11, "image must be within its 1000 bytes, got 20 x 11"),
         ("width", 34, "image must be within"),
         ("width", 2**32 - 1, "image must be within"),
@@ -167,6 +167,35 @@ def test_damaged_slot_headers(name: str, value: float, message: str) -> None:
     struct.pack_into("<" + {"u32": "I", "u64": "Q", "f64[12]": "d"}[kind], packed, offset, value)
     with pytest.raises(ValueError, match=message):
         SlotHeader.unpack(bytes(packed), 9, 1000)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "size", "message"),
+    [
+        ("nv12", (20, 6), None),
+        ("nv12", (100, 6), None),
+        ("nv12", (20, 7), "size of an image in nv12 must be possible, got 20 x 7"),
+        ("nv12", (19, 6), "size of an image in nv12 must be possible, got 19 x 6"),
+        ("nv12", (20, 8), "image must be within its 1000 bytes, got 20 x 8 with a stride of 100"),
+        ("nv12", (102, 6), "image must be within"),
+        ("nv12", (2**32 - 2, 2**32 - 2), "image must be within"),
+        ("yuyv", (20, 7), None),
+        ("yuyv", (50, 10), None),
+        ("yuyv", (19, 7), "size of an image in yuyv must be possible, got 19 x 7"),
+        ("yuyv", (20, 11), "image must be within"),
+        ("yuyv", (52, 7), "image must be within"),
+    ],
+)
+def test_yuv_that_fits_its_slot(pixel_format: str, size: tuple[int, int], message: str | None) -> None:
+    header = SlotHeader(9, 5, PixelFormat(pixel_format), *size, 100, 1000)
+    packed = bytes(8) + header.pack()
+    if message is not None:
+        with pytest.raises(ImageError, match=message):
+            SlotHeader.unpack(packed, 9, 1000)
+        return
+    assert SlotHeader.unpack(packed, 9, 1000) == header
+    pixels = header.pixels(np.zeros(1000, np.uint8))
+    assert Frame("front", 5, pixels, header.pixel_format).size == size
 
 
 def test_a_format_that_slots_do_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +222,8 @@ def test_the_last_row_needs_no_gap() -> None:
         (np.zeros((4, 6, 3), np.uint8), "bgr8", (6, 4, 18, 72)),
         (np.zeros((8, 6, 3), np.uint8)[::-2], "rgb8", (6, 4, 18, 72)),
         (np.zeros((4, 6), np.uint8), "mono8", (6, 4, 6, 24)),
+        (np.zeros((6, 8), np.uint8)[:, :6], "nv12", (6, 4, 6, 36)),
+        (np.zeros((4, 6, 2), np.uint8), "yuyv", (6, 4, 12, 48)),
         (b"\xff\xd8\xff", "jpeg", (0, 0, 0, 3)),
     ],
 )

@@ -203,6 +203,24 @@ def test_a_driver_in_cpp_is_read(path: Path, start: Start, line: Line, driver: P
         assert not reader.attached
 
 
+@pytest.mark.parametrize("pixel_format", ["nv12", "yuyv"])
+def test_yuv_of_a_driver_in_cpp_is_read(path: Path, start: Start, driver: Path, pixel_format: str) -> None:
+    with FrameRingReader(path, "front") as reader:
+        start(path, "front", 50, 30, 7, 0, pixel_format, command=(driver,))
+        y, x = np.indices((30, 50))
+        for sequence in range(7):
+            frame = reader.next_frame(60)
+            assert frame is not None
+            own = frame.copy()
+            assert (own.pixel_format, own.size, frame.sequence) == (pixel_format, (50, 30), sequence)
+            colour = np.where(x % 2, sequence, y)
+            if pixel_format == "nv12":
+                np.testing.assert_array_equal(own.array[:30], x + sequence)
+                np.testing.assert_array_equal(own.array[30:], colour[::2])
+            else:
+                np.testing.assert_array_equal(own.array, np.stack((x + sequence, colour), axis=-1))
+
+
 def test_drivers_in_cpp_that_are_killed_leave_nothing(path: Path, start: Start, line: Line, driver: Path) -> None:
     with FrameRingReader(path) as reader:
         for _ in range(10):
