@@ -33,7 +33,7 @@ class Kind:
     """One kind of fault as one types it.
 
     word : its name; make : the type of its value; whom : what is named behind the colon; amount : what follows that
-    example, meaning : for people
+    example : for people
     """
 
     word: str
@@ -41,7 +41,6 @@ class Kind:
     whom: Literal["camera", "network"] | None
     amount: _Amount | None
     example: str
-    meaning: str
 
 
 def _duration_ns(text: str) -> int:
@@ -62,18 +61,18 @@ _FACTOR: Final = _Amount(
 )
 
 KINDS: Final = (
-    Kind("lose", kinds.Lose, "camera", _PERCENT, "lose:front@2s+3s", "frames do not arrive; %20: a fifth of them"),
-    Kind("freeze", kinds.Freeze, "camera", None, "freeze:rear@1s+2s", "the same image again and again, with new times"),
-    Kind("noise", kinds.Noise, "camera", _FACTOR, "noise:left*0.2@0s", "noise on the pixels, as a share of full scale"),
-    Kind("delay", kinds.Delay, "camera", _LATER, "delay:front+80ms@1s+4s", "frames arrive later"),
-    Kind("reorder", kinds.Reorder, "camera", _PERCENT, "reorder:*@..", "neighbouring frames of a camera change places"),
-    Kind("repeat", kinds.Repeat, "camera", None, "repeat:left@..", "every frame arrives twice"),
-    Kind("clock", kinds.ClockJump, "camera", _JUMP, "clock:front+5s@3s", "its clock is off; *: that of all, and poses"),
-    Kind("corrupt", kinds.Corrupt, "camera", _PERCENT, "corrupt:front%30@2s+2s", "damaged bytes, in 30 % of frames"),
-    Kind("nan", kinds.NotANumber, "network", None, "nan:topdown@3s+200ms", "NaN in what a network gives"),
-    Kind("slow", kinds.Slow, "network", _LATER, "slow:hydranet+50ms@..", "each run of a network takes longer"),
-    Kind("stall-subscriber", kinds.StalledSubscriber, None, None, "stall-subscriber@..", "one subscriber never reads"),
-    Kind("full-disk", kinds.FullDisk, None, None, "full-disk@3s", "the disk of the recording is full"),
+    Kind("lose", kinds.Lose, "camera", _PERCENT, "lose:front@2s+3s"),
+    Kind("freeze", kinds.Freeze, "camera", None, "freeze:rear@1s+2s"),
+    Kind("noise", kinds.Noise, "camera", _FACTOR, "noise:left*0.2@0s"),
+    Kind("delay", kinds.Delay, "camera", _LATER, "delay:front+80ms@1s+4s"),
+    Kind("reorder", kinds.Reorder, "camera", _PERCENT, "reorder:*@.."),
+    Kind("repeat", kinds.Repeat, "camera", None, "repeat:left@.."),
+    Kind("clock", kinds.ClockJump, "camera", _JUMP, "clock:front+5s@3s"),
+    Kind("corrupt", kinds.Corrupt, "camera", _PERCENT, "corrupt:front%30@2s+2s"),
+    Kind("nan", kinds.NotANumber, "network", None, "nan:topdown@3s+200ms"),
+    Kind("slow", kinds.Slow, "network", _LATER, "slow:hydranet+50ms@.."),
+    Kind("stall-subscriber", kinds.StalledSubscriber, None, None, "stall-subscriber@.."),
+    Kind("full-disk", kinds.FullDisk, None, None, "full-disk@3s"),
 )
 """Every kind of fault, in the order in which help shows them."""
 
