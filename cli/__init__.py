@@ -19,6 +19,7 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
     from . import bundle, doctor, drive, evaluate, health, replay, rig, topic
+    from .fault_option import FAULT_HELP
 
     app = typer.Typer(
         name="octobev",
@@ -28,7 +29,7 @@ def build() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_top)
-    app.command("replay")(replay.replay)
+    app.command("replay", epilog=FAULT_HELP)(replay.replay)
     app.command("evaluate")(evaluate.evaluate)
     app.command("health")(health.health)
     app.command("doctor")(doctor.doctor)

@@ -33,6 +33,8 @@ class ReplaySummary:
     invalid : output -> number of sets in which a network's result had to be withheld
     resets : reason -> number of times that state was lost, or set back to the last good one
     digest : SHA-256 over all prediction arrays in order; independent of threads, rate and wall clock
+    recording : why the recording ended early, None while it did not
+    unrecorded : sets that are not, or not whole, in the recording
     stages_ms : stage -> p50 and p99 of its wall time per set, milliseconds, summed over threads
     """
 
@@ -52,12 +54,14 @@ class ReplaySummary:
     resets: dict[str, int] = field(default_factory=dict)
     loss_reasons: dict[str, int] = field(default_factory=dict)
     digest: str = ""
+    recording: str | None = None
+    unrecorded: int = 0
     stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def lost(self) -> bool:
-        """Whether anything of the drive did not make it into the predictions."""
-        return bool(self.corrupt or self.dropped or self.truncated or self.invalid)
+        """Whether anything of the drive did not make it into the predictions, or of them into the recording."""
+        return bool(self.corrupt or self.dropped or self.truncated or self.invalid or self.recording)
 
     @property
     def fps(self) -> float:
@@ -207,5 +211,7 @@ def summary_json(summary: ReplaySummary) -> dict[str, Any]:
         "outputs": list(summary.outputs),
         "detections": summary.detections,
         "digest": summary.digest,
+        "recording": summary.recording,
+        "unrecorded": summary.unrecorded,
         "stages_ms": summary.stages_ms,
     }

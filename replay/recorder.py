@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, cast
 
 import numpy as np
 from mcap.opcode import Opcode
@@ -84,13 +84,7 @@ class Recorder:
         self._channels: dict[str, int] = {}
         self._rig_written_ns: int | None = None
         self._pose_times: tuple[int, ...] = ()
-        try:
-            file = _create(path, overwrite) if isinstance(path, (str, Path)) else path
-        except FileExistsError as error:
-            raise RecordingError(f"{self.name}: exists already") from error
-        except OSError as error:
-            raise RecordingError(f"{self.name}: cannot be written: {error.strerror}") from error
-        self._output = _Output(file)
+        self._output = _Output(create_recording(path, overwrite) if isinstance(path, (str, Path)) else path)
         self._writer = Writer(self._output, chunk_size=CHUNK_BYTES)  # type: ignore[arg-type]
         self._guarded(lambda: self._writer.start(library="octobev"))
 
@@ -101,6 +95,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def written_bytes(self) -> int:
+        """How long the file is; it grows by whole chunks."""
+        return self._output.tell()
 
     def close(self) -> None:
         """Write the index and close the file; closing twice does nothing."""
@@ -243,8 +242,20 @@ class Recorder:
             self._output.file.close()
 
 
-def _create(path: str | Path, overwrite: bool) -> Any:
-    return open(path, "wb" if overwrite else "xb", buffering=0)
+def create_recording(path: str | Path, overwrite: bool = False) -> BinaryIO:
+    """Open a file for a recording, as a :class:`Recorder` wants it; the caller closes it.
+
+    Raises
+    ------
+    RecordingError
+        It exists and is not to be overwritten, or it cannot be written.
+    """
+    try:
+        return cast(BinaryIO, open(path, "wb" if overwrite else "xb", buffering=0))
+    except FileExistsError as error:
+        raise RecordingError(f"{path}: exists already") from error
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 class _Output:

@@ -20,6 +20,7 @@ from ...fusion.rig import Rig, rig_sha256
 from ..bundle import Bundle
 from ..engine import Runtime
 from ..frames import Frame, PixelFormat
+from ..hooks import Tamper
 from ..predictions import Predictions
 from ..sync import Synchroniser
 from ..topics.publisher import Publisher
@@ -199,6 +200,11 @@ class LiveRuntime:
             return self._changed.wait_for(
                 lambda: not self._running or (self._intake.idle and not self._stepping), timeout_s
             )
+
+    def tamper(self, network_id: str, tamper: Tamper | None) -> None:
+        """Have something done to what a network gives, see :meth:`octobev.Runtime.tamper`; until :meth:`close`."""
+        self._require_running()
+        self._runtime.tamper(network_id, tamper)
 
     def health(self) -> Health:
         """Return how it is doing now."""

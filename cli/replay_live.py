@@ -1,0 +1,112 @@
+"""`octobev replay --live`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ..replay.live_summary import LiveSummary
+    from ..replay.player import Sink
+    from .replay_options import ReplayOptions
+
+
+def replay_live(options: ReplayOptions) -> None:
+    """Play into a live runtime, print and leave with the exit code that the summary deserves."""
+    from ..replay.arrivals import drive_arrivals
+    from ..replay.faults import disturb
+    from ..replay.live import LiveSinks, play_live
+    from ..replay.live_summary import LiveSummary, live_summary_json
+    from ..runtime.live.runtime import LiveRuntime
+    from ..runtime.live.settings import LiveSettings
+    from ..runtime.topics.publisher import Publisher
+    from .replay_sinks import draw_into
+
+    source, rig, bundle = options.open()
+    with ExitStack() as stack:
+        sinks: dict[str, Sink] = {}
+        if options.pictures is not None:
+            sinks["pictures"] = draw_into(stack, options.pictures, rig, source.name)
+        recording, disk = options.recording(stack, rig)
+        if recording is not None:
+            sinks["record"] = recording
+        published = None if options.publish is None else stack.enter_context(Publisher(options.publish))
+        taken = LiveSinks(sinks, keep_images=options.record_frames or options.pictures is not None)
+        settings = LiveSettings(threads=options.threads, variant=options.variant.value)
+        runtime = stack.enter_context(
+            LiveRuntime(bundle, rig, options.outputs, settings=settings, publisher=published, on_predictions=taken)
+        )
+        faults = options.process_faults(stack, runtime, bundle, disk)
+        arrivals = drive_arrivals(source, start_s=options.start_s, duration_s=options.duration_s)
+        pacing = play_live(
+            disturb(arrivals, options.faults, options.fault_seed),
+            runtime,
+            rate=1.0 if options.rate is None else options.rate,
+            cameras=rig.names,
+            follow=faults.follow,
+            on_submit=taken.submitted,
+        )
+        summary = LiveSummary.of(source.name, pacing, source.losses, runtime.health(), taken)
+    if recording is not None:
+        summary = replace(summary, recording=recording.reason, unrecorded=recording.lost_sets)
+    if options.as_json:
+        print(json.dumps(live_summary_json(summary)))
+    else:
+        print_live_summary(summary)
+    _exit_with(summary)
+
+
+def print_live_summary(summary: LiveSummary) -> None:
+    """Print what a person wants to know."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    health, pacing = summary.health, summary.pacing
+    console.print(
+        f"[bold]{summary.drive}[/bold]: {health.sets} sets ({health.incomplete} incomplete), {summary.frames} of"
+        f" {pacing.frames} frames, {pacing.drive_seconds:.1f} s of driving in {pacing.seconds:.1f} s"
+    )
+    console.print(
+        f"{health.overrun} sets overrun, {health.deadline_misses} deadline misses, {pacing.late} frames submitted late"
+        f" (by at most {pacing.latest_by_ms:.0f} ms)"
+    )
+    if (latency := summary.latency) is not None:
+        console.print(
+            f"latency ms: p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f}, max {latency.max_ms:.1f}"
+            " (from the submission of a set's last frame to its predictions)"
+        )
+    table = Table("camera", "condition", "received", "used", "corrupt", "dropped", box=None, header_style="dim")
+    for name, camera in health.cameras.items():
+        dropped = ", ".join(f"{count} {why}" for why, count in camera.dropped.items())
+        counts = (camera.received, camera.used, camera.corrupt)
+        table.add_row(name, camera.condition.value, *map(str, counts), dropped)
+    console.print(table)
+    console.print(f"outputs: {', '.join(summary.outputs) or 'none'}")
+    for reason, count in health.resets.items():
+        console.print(f"state lost or set back {count}x: {reason}")
+    for name, count in summary.invalid.items():
+        console.print(f"[yellow]withheld {count}x: {name}[/yellow]")
+    for where, count in health.errors.items():
+        console.print(f"[red]{count} exceptions in {where}[/red]")
+    for reason, count in summary.losses.reasons.items():
+        console.print(f"[yellow]lost {count}x: {reason}[/yellow]")
+    if summary.losses.truncated:
+        console.print(f"[yellow]{summary.losses.truncated}[/yellow]")
+    if summary.recording:
+        console.print(f"[yellow]{summary.recording}; {summary.unrecorded} sets are not in it[/yellow]")
+    if pacing.interrupted:
+        console.print("[yellow]interrupted[/yellow]")
+
+
+def _exit_with(summary: LiveSummary) -> None:
+    from . import EXIT_INTERRUPTED, EXIT_LOSS
+
+    if summary.pacing.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.lost:
+        raise typer.Exit(EXIT_LOSS)

@@ -1,0 +1,114 @@
+"""`octobev replay` in lock-step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..replay.drive import Drive
+    from ..replay.player import ReplaySummary, Sink
+    from ..runtime.engine import Runtime
+    from .replay_options import ReplayOptions
+
+
+def replay_lockstep(options: ReplayOptions) -> None:
+    """Replay, print and leave with the exit code that the summary deserves."""
+    from ..replay.player import play, summary_json
+    from ..runtime.engine import Runtime
+    from .replay_sinks import Progress, draw_into, publish_to
+
+    source, rig, bundle = options.open()
+    with ExitStack() as stack:
+        runtime = stack.enter_context(
+            Runtime(bundle, rig, options.outputs, options.threads, variant=options.variant.value)
+        )
+        sinks: dict[str, Sink] = {}
+        if options.publish is not None:
+            sinks["publish"] = publish_to(stack, options.publish, runtime)
+        if options.pictures is not None:
+            sinks["pictures"] = draw_into(stack, options.pictures, rig, source.name)
+        recording, disk = options.recording(stack, rig)
+        if recording is not None:
+            sinks["record"] = recording
+        quiet = options.as_json and not sys.stderr.isatty()
+        sinks["progress"] = stack.enter_context(Progress(source, options.duration_s, quiet=quiet))
+        if options.faults:
+            faults = options.process_faults(stack, runtime, bundle, disk)
+            source = _faulty(source, options, faults.follow)
+        summary = play(
+            source, runtime, sinks=sinks, start_s=options.start_s, duration_s=options.duration_s, rate=options.rate
+        )
+    if recording is not None:
+        summary.recording, summary.unrecorded = recording.reason, recording.lost_sets
+    summary.stages_ms.pop("progress", None)
+    if options.as_json:
+        print(json.dumps({**summary_json(summary), "provenance": _provenance(runtime)}))
+    else:
+        print_summary(summary, runtime)
+    exit_with(summary)
+
+
+def print_summary(summary: ReplaySummary, runtime: Runtime) -> None:
+    """Print what a person wants to know."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"[bold]{summary.drive}[/bold]: {summary.sets} sets, {summary.frames} frames of {len(summary.cameras)} cameras,"
+        f" {summary.drive_seconds:.1f} s of driving in {summary.seconds:.1f} s"
+        f" ({summary.sets_per_second:.1f} sets/s, {summary.fps:.0f} frames/s)"
+    )
+    console.print(f"outputs: {', '.join(summary.outputs) or 'none'}")
+    console.print(
+        f"networks: {runtime.bundle.manifest.name} {runtime.bundle.manifest.version}, {runtime.bundle.variant}"
+    )
+    table = Table("stage", "p50 ms", "p99 ms", box=None, header_style="dim")
+    for stage, values in summary.stages_ms.items():
+        table.add_row(stage, f"{values['p50']:.2f}", f"{values['p99']:.2f}")
+    console.print(table)
+    for name, counts in summary.detections.items():
+        console.print(f"{name}: {', '.join(f'{count} x {found}' for found, count in counts.items())}")
+    for reason, count in summary.resets.items():
+        console.print(f"state lost or set back {count}x: {reason}")
+    for reason, count in summary.loss_reasons.items():
+        console.print(f"[yellow]lost {count}x: {reason}[/yellow]")
+    for name, count in summary.invalid.items():
+        console.print(f"[yellow]withheld {count}x: {name}[/yellow]")
+    if summary.dropped:
+        console.print(f"[yellow]{summary.dropped} frames could not be used[/yellow]")
+    if summary.recording:
+        console.print(f"[yellow]{summary.recording}; {summary.unrecorded} sets are not in it[/yellow]")
+    if summary.truncated:
+        console.print(f"[yellow]{summary.truncated}[/yellow]")
+    if summary.interrupted:
+        console.print("[yellow]interrupted[/yellow]")
+    console.print(f"digest {summary.digest}", style="dim")
+
+
+def exit_with(summary: ReplaySummary) -> None:
+    """Leave with the exit code that the summary deserves."""
+    from . import EXIT_INTERRUPTED, EXIT_LOSS
+
+    if summary.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.lost:
+        raise typer.Exit(EXIT_LOSS)
+
+
+def _faulty(source: Drive, options: ReplayOptions, follow: Callable[[int], None]) -> Drive:
+    from ..replay.faults import FaultyDrive
+
+    return FaultyDrive(source, options.faults, options.fault_seed, follow=follow)
+
+
+def _provenance(runtime: Runtime) -> dict[str, Any]:
+    import msgspec
+
+    return dict(msgspec.to_builtins(runtime.provenance))

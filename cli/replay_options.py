@@ -1,0 +1,84 @@
+"""What was asked of `octobev replay`, and what both of its ways need of it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .variant import Variant
+
+if TYPE_CHECKING:
+    from ..fusion.rig import Rig
+    from ..replay.drive import Drive
+    from ..replay.faults import Fault, ProcessFaults
+    from ..replay.faults.disk import FullDisk
+    from ..replay.recording import RecordingSink
+    from ..runtime.bundle import Bundle
+    from ..runtime.engine import Runtime
+    from ..runtime.live.runtime import LiveRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """The options of the command, see its help."""
+
+    drive: str
+    bundle: Path | None
+    rig: Path | None
+    cameras: list[str] | None
+    outputs: list[str] | None
+    variant: Variant
+    rate: float | None
+    start_s: float
+    duration_s: float | None
+    publish: str | None
+    record: Path | None
+    record_frames: bool
+    record_belief: bool
+    pictures: Path | None
+    threads: int | None
+    force: bool
+    faults: list[Fault]
+    fault_seed: int
+    as_json: bool
+
+    def open(self) -> tuple[Drive, Rig, Bundle]:
+        """Open the drive and the bundle; the calibration is the one in use. Faults must be of what is there."""
+        from ..fusion.rig import read_rig
+        from ..replay.faults import check_names
+        from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
+        from .source import open_source
+
+        source = open_source(self.drive)
+        rig = read_rig(self.rig) if self.rig is not None else source.rig
+        if self.cameras is not None:
+            rig = rig.select(self.cameras)
+        bundle = open_bundle(self.bundle or REFERENCE_BUNDLE)
+        check_names(self.faults, rig.names, bundle.manifest.networks)
+        return source, rig, bundle
+
+    def recording(self, stack: ExitStack, rig: Rig) -> tuple[RecordingSink | None, FullDisk | None]:
+        """Begin the recording that was asked for, on a disk that can be filled where that is to happen."""
+        from .replay_sinks import disk_of, record_to
+
+        if self.record is None:
+            return None, None
+        disk = disk_of(stack, self.record, self.force) if self.faults else None
+        sink = record_to(
+            stack, disk or self.record, rig, overwrite=self.force, frames=self.record_frames, belief=self.record_belief
+        )
+        return sink, disk
+
+    def process_faults(
+        self, stack: ExitStack, runtime: Runtime | LiveRuntime, bundle: Bundle, disk: FullDisk | None
+    ) -> ProcessFaults:
+        """Make ready the faults that are not of cameras."""
+        from ..replay.faults import ProcessFaults
+
+        return stack.enter_context(
+            ProcessFaults(
+                self.faults, networks=bundle.manifest.networks, tamper=runtime.tamper, endpoint=self.publish, disk=disk
+            )
+        )
