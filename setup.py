@@ -18,7 +18,7 @@ KERNELS = (
     *("cpuid", "seqlock"),
 )
 FOLDERS = (
-    *("_ext", "cli", "fusion", "models", "replay"),
+    *("_ext", "cli", "fusion", "models", "replay", "sources"),
     *("runtime", "runtime.live", "runtime.ring", "runtime.sync", "runtime.topics"),
 )
 
