@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, evaluate, health, replay, rig, topic
+    from . import bundle, doctor, drive, evaluate, health, live, replay, rig, topic
 
     app = typer.Typer(
         name="octobev",
@@ -29,6 +29,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_top)
     app.command("replay")(replay.replay)
+    app.command("run")(live.run)
     app.command("evaluate")(evaluate.evaluate)
     app.command("health")(health.health)
     app.command("doctor")(doctor.doctor)
