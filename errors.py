@@ -71,6 +71,10 @@ class FrameOverwritten(OctobevError, RuntimeError):
     """The writer of a frame ring reused the slot of a frame that was still being read."""
 
 
+class SourceError(OctobevError, OSError):
+    """A camera's source that cannot be opened or read now."""
+
+
 class MissingDependency(OctobevError, ImportError):
     """An optional or system library is missing; the message says how to install it."""
 

@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, evaluate, health, replay, rig, topic
+    from . import bundle, doctor, drive, evaluate, health, live, replay, rig, topic
     from .fault_option import FAULT_HELP
 
     app = typer.Typer(
@@ -30,6 +30,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_top)
     app.command("replay", epilog=FAULT_HELP)(replay.replay)
+    app.command("run")(live.run)
     app.command("evaluate")(evaluate.evaluate)
     app.command("health")(health.health)
     app.command("doctor")(doctor.doctor)

@@ -107,16 +107,33 @@ def read_rig(path: str | Path) -> Rig:
     MissingFile, RigError, CalibrationError
         With the file and the path inside it.
     """
-    path = Path(path)
+    return _decode_rig(_read_toml(Path(path)), str(path))
+
+
+def read_rig_sources(path: str | Path) -> dict[str, str]:
+    """Read what each camera of `rig.toml` names as its `source`; cameras without are left out.
+
+    The source is no part of the calibration: neither a :class:`Rig` nor its hash knows it.
+
+    Raises
+    ------
+    MissingFile, RigError, CalibrationError
+        As :func:`read_rig`.
+    """
+    document = _read_toml(Path(path))
+    names = _decode_rig(document, str(path)).names
+    return {name: entry["source"] for name, entry in zip(names, document["cameras"], strict=True) if "source" in entry}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: no such rig file") from error
     except OSError as error:
         raise RigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RigError(f"{path}: not a TOML file: {error}") from error
-    return _decode_rig(document, str(path))
 
 
 def write_rig(rig: Rig, path: str | Path) -> None:
@@ -171,7 +188,7 @@ _CAMERA_KEYS: Final[dict[str, Any]] = {
     "principal_px": 2,
     "translation_m": 3,
 }
-_OPTIONAL_CAMERA_KEYS: Final = ("rotation", "quaternion_xyzw", "model", "distortion")
+_OPTIONAL_CAMERA_KEYS: Final = ("rotation", "quaternion_xyzw", "model", "distortion", "source")
 
 
 def _decode_rig(document: dict[str, Any], where: str) -> Rig:
@@ -204,6 +221,8 @@ def _decode_camera(entry: object, where: str) -> Camera:
                 raise RigError(expected(f"{where}.{key}", f"{kind} numbers", repr(value)))
         elif not isinstance(value, kind) or isinstance(value, bool):
             raise RigError(expected(f"{where}.{key}", f"of type {kind.__name__}", repr(value)))
+    if not isinstance(entry.get("source", ""), str):
+        raise RigError(expected(f"{where}.source", "a string", repr(entry["source"])))
     try:
         return Camera(entry["name"], _decode_lens(entry, where), _decode_mounting(entry, where))
     except (CalibrationError, RigError) as error:

@@ -9,7 +9,7 @@ import pytest
 from octobev.errors import CalibrationError, MissingFile, RigError
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
-from octobev.fusion.rig import MAX_CAMERAS, Camera, Rig, read_rig, write_rig
+from octobev.fusion.rig import MAX_CAMERAS, Camera, Rig, read_rig, read_rig_sources, rig_sha256, write_rig
 
 LENS = Intrinsics(640, 480, 500.0, 500.0, 319.5, 239.5)
 CAMERA = """
@@ -161,3 +161,23 @@ def test_files_that_are_no_rig_are_refused(tmp_path: Path) -> None:
 def _read(folder: Path, text: str) -> Rig:
     (folder / "rig.toml").write_text(text, encoding="utf-8")
     return read_rig(folder / "rig.toml")
+
+
+SOURCE = CAMERA + 'source = "v4l2:/dev/video0"\n'
+
+
+def test_a_source_is_no_part_of_the_calibration(tmp_path: Path) -> None:
+    other = SOURCE.replace('"front"', '"rear"').replace("v4l2:/dev/video0", "ring:rear")
+    text = SOURCE + other + CAMERA.replace('"front"', '"left"')
+    with_sources = _read(tmp_path, text)
+    assert read_rig_sources(tmp_path / "rig.toml") == {"front": "v4l2:/dev/video0", "rear": "ring:rear"}
+    without = _read(tmp_path, "\n".join(line for line in text.splitlines() if not line.startswith("source")))
+    assert read_rig_sources(tmp_path / "rig.toml") == {}
+    assert rig_sha256(with_sources) == rig_sha256(without)
+
+
+def test_a_source_is_a_string(tmp_path: Path) -> None:
+    with pytest.raises(RigError, match=r"rig\.toml: cameras\[0\]\.source must be a string, got 0"):
+        _read(tmp_path, SOURCE.replace('"v4l2:/dev/video0"', "0"))
+    with pytest.raises(MissingFile, match=r"none\.toml: no such rig file"):
+        read_rig_sources(tmp_path / "none.toml")
