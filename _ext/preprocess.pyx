@@ -175,7 +175,7 @@ def remap(
 
 def _three_axes(image, yuv):
     """The image as [rows, columns, bytes of a pixel], of the shape that its kind has."""
-    require(yuv in (None, "nv12", "yuyv"), "yuv", "None, 'nv12' or 'yuyv'", repr(yuv))
+    require(yuv is None or yuv in ("nv12", "yuyv"), "yuv", "None, 'nv12' or 'yuyv'", repr(yuv))
     shape = image.shape
     if yuv is None:
         wanted, fits = "(height, width, 3) or (height, width)", image.ndim == 2 or (image.ndim == 3 and shape[2] == 3)
