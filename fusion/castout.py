@@ -146,6 +146,19 @@ class GroundStitcher:
         """How often the view transform had to be built."""
         return self._view.builds
 
+    def warm(self) -> None:
+        """Have the memory of the view transform ready."""
+        self._view.warm([self.map.ego_from_window] * len(self._view.cameras))
+
+    def take_over(self, before: GroundStitcher) -> None:
+        """Go on with the map of another one, of the same grid and channels, which is not to be used any more.
+
+        Where the cameras are the same the view transform is taken, too: then nothing shows that another one goes on.
+        """
+        self.map, self._news = before.map, before._news
+        if self._view.cameras == before._view.cameras:
+            self._view = before._view
+
     def reset(self) -> None:
         """Forget what was stitched."""
         self.map.reset()

@@ -35,6 +35,7 @@ HEIGHT_M: Final = (0.2, 5.0)
 REACH_M: Final = 15.0
 FOV_DEG: Final = (8.0, 220.0)
 WIDEST_PINHOLE_DEG: Final = 150.0
+ABSURD_PINHOLE_DEG: Final = 170.0
 ASPECT: Final = (0.9, 1.1)
 CENTRE_OFFSET: Final = 0.15
 ROLL_DEG: Final = 15.0
@@ -174,7 +175,7 @@ def _check_lens(camera: Camera) -> Iterator[Finding]:
             )
         elif lens.model is LensModel.PINHOLE and fov > WIDEST_PINHOLE_DEG:
             yield Finding(
-                Severity.WARNING,
+                Severity.ERROR if fov > ABSURD_PINHOLE_DEG else Severity.WARNING,
                 "focal_length",
                 camera.name,
                 f"{axis} field of view of a pinhole must be at most {WIDEST_PINHOLE_DEG:g} degrees, got {fov:.1f}; "

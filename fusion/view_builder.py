@@ -175,6 +175,11 @@ class ViewBuilder:
             self._built = built = wanted
         return built.view
 
+    def warm(self, ego_moves: Sequence[Pose] | None = None) -> None:
+        """Have the memory of a matrix ready, and build the next one as if there had been none."""
+        self.build(ego_moves)
+        self._built = None
+
     def displacement_m(self, ego_moves: Sequence[Pose] | None = None) -> float:
         """Bound on how far the present matrix is from the truth on the ground, metres; infinity before the first build.
 

@@ -47,6 +47,17 @@ class CastOuts:
 
         self._continuities = {name: Continuity(name, max_gap_s) for name in names}
 
+    def warm(self) -> None:
+        """Do beforehand what the first step would do for the first time."""
+        for castout in self._castouts.values():
+            castout.stitcher.warm()
+
+    def take_over(self, before: CastOuts) -> None:
+        """Go on with the maps of others, which are not to be used any more."""
+        for name in self._castouts.keys() & before._castouts.keys():
+            self._castouts[name].stitcher.take_over(before._castouts[name].stitcher)
+            self._continuities[name].take_over(before._continuities[name])
+
     def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
         """Follow the ego with every map, or begin it anew where it cannot be carried.
 

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 from ..fusion.pose import Pose
-from ..fusion.rig import Rig, rig_sha256
-from .bundle import Bundle
-from .castouts import CastOuts
-from .frames import Frame, FrameSet
+from ..fusion.rig import Rig
+from .bundle import Bundle, Plan
+from .frames import Frame, FrameSet, PixelFormat
+from .graph import Graph
 from .hooks import InputWatch, RunHooks, Tamper
-from .hydranet import CameraResults, HydraNet
 from .memory import Memory
-from .predictions import CameraPrediction, Predictions, Provenance
+from .predictions import Predictions, Provenance
+from .recalibration import check_recalibration
+from .sessions import Sessions
 from .stages import StageTimes
-from .topdowns import TopDowns
 from .variants import VariantChoice, select_variant
 
 T = TypeVar("T")
-
-_VERSIONED: Final = ("octobev", "onnxruntime", "numpy")
 
 
 class Runtime:
@@ -65,25 +63,36 @@ class Runtime:
         max_gap_s: float = 1.0,
         variant: VariantChoice = "auto",
     ) -> None:
-        self.bundle = bundle = select_variant(bundle, variant)
-        self.rig = rig
+        self.bundle = select_variant(bundle, variant)
         self.threads = usable_cpus() if threads is None else threads
         if self.threads < 1:
             raise InvalidArgument(expected("threads", "at least 1", self.threads))
-        self.plan = bundle.plan(outputs)
         self._hooks = RunHooks()
-        self._hydranets = {
-            name: HydraNet.load(bundle, name, rig, wanted, bundle.needed_cameras(self.plan, name, rig), self._hooks)
-            for name, wanted in self.plan.networks.items()
-        }
-        self._castouts = CastOuts(bundle, self.plan.castouts, self._hydranets, rig, max_gap_s)
-        self._topdowns = TopDowns(bundle, self.plan.topdown, self._hydranets, rig, self.threads, max_gap_s, self._hooks)
-        self._networks = {output: network for network, given in self.plan.topdown.items() for output in given}
+        self._sessions = Sessions(self.bundle, self.threads, self._hooks)
         self._memory = Memory(max_gap_s)
+        self._max_gap_s = max_gap_s
+        self._building = threading.Lock()  # held by whoever makes another graph, never by a step
+        self._graph = self._make_graph(self.bundle.plan(outputs), rig)  # of the latest step
+        self._next = self._graph  # of the next step; replaced as a whole by any thread
+        self._formats: frozenset[PixelFormat] = frozenset()
         self._sequence = 0
         self._closed = False
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octobev") if self.threads > 1 else None
-        self.provenance = self._provenance()
+
+    @property
+    def rig(self) -> Rig:
+        """The calibration of the next step."""
+        return self._next.rig
+
+    @property
+    def plan(self) -> Plan:
+        """What is to run in the next step."""
+        return self._next.plan
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the predictions of the next step will say made them."""
+        return self._next.provenance
 
     def step(self, frame_set: FrameSet) -> Predictions:
         """Predict for one frame set.
@@ -94,41 +103,88 @@ class Runtime:
         """
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
+        graph = self._next
         stages = StageTimes()
-        frames, absences = self._present(frame_set)
-        results = {name: net.run(frames, self._pool, stages) for name, net in self._hydranets.items()}
+        frames, absences = _present(graph.rig, frame_set)
+        self._note_formats(frames)
+        results = graph.run_cameras(frames, self._pool, stages)
         absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
         invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
 
         status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
+        if graph is not self._graph:
+            if motion is not None:
+                graph.take_over(self._graph)
+            self._graph = graph
+        states = graph.carry(frame_set.timestamp_ns, status, motion)
         fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
-        states = self._castouts.carry(frame_set.timestamp_ns, status, motion)
-        states |= self._topdowns.carry(frame_set.timestamp_ns, status, motion)
         with stages.measure("castout"):
-            bev = self._castouts.step(results, fired_from_ego, self._map)
+            bev = graph.castouts.step(results, fired_from_ego, self._map)
         with stages.measure("topdown"):
-            topdown, failures = self._topdowns.step(results, fired_from_ego)
+            topdown, failures = graph.topdowns.step(results, fired_from_ego)
         states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
         with stages.measure("collect"):
-            camera_outputs = self._camera_outputs(results)
+            camera_outputs = graph.camera_outputs(results)
         predictions = Predictions(
             timestamp_ns=frame_set.timestamp_ns,
             sequence=self._sequence,
-            cameras=self.rig.names,
-            camera_mask=np.array([name in frames and name not in absences for name in self.rig.names]),
-            camera_age_ns=self._ages(frame_set.timestamp_ns, frames),
+            cameras=graph.rig.names,
+            camera_mask=np.array([name in frames and name not in absences for name in graph.rig.names]),
+            camera_age_ns=_ages(graph.rig, frame_set.timestamp_ns, frames),
             absences=absences,
             bev=bev | topdown,
             camera_outputs=camera_outputs,
             invalid=invalid | failures,
             state=status,
-            provenance=self.provenance,
+            provenance=graph.provenance,
             stages_ms=stages.totals_ms(),
-            networks=self._networks,
+            networks=graph.network_of,
             states=states,
         )
         self._sequence += 1
         return predictions
+
+    def recalibrate(self, rig: Rig, *, check: bool = True) -> None:
+        """Take another calibration from the next step on; the map and the recurrent states go on.
+
+        May be called from any thread. All that depends on the calibration is made anew on the calling thread while
+        steps go on, and takes its place between two of them. Image sizes may change.
+
+        Parameters
+        ----------
+        rig : the same cameras in the same order
+        check : refuse what :func:`octobev.fusion.rig_check.check_cameras` finds to be an error; its warnings are
+            logged. False for a vehicle whose cameras really are mounted as the check takes for impossible
+
+        Raises
+        ------
+        RigError
+            Other cameras, or a calibration that no real vehicle can have. The one in use stays, untouched.
+        """
+        with self._building:
+            check_recalibration(rig, self._next.rig, plausible=check)
+            self._replace(self._next.plan, rig)
+
+    def want(self, outputs: Iterable[str] | None = None) -> None:
+        """Give these outputs from the next step on, and no others; networks that they do not need do not run.
+
+        May be called from any thread. Networks are loaded on the calling thread while steps go on; those that ran a
+        while ago are still loaded, see :class:`octobev.runtime.sessions.Sessions`. What both the old and the new
+        outputs need goes on as if nothing had happened; a network or cast-out that did not run begins with nothing.
+
+        Parameters
+        ----------
+        outputs : names; empty: no network runs; None: `bundle.default_outputs`
+
+        Raises
+        ------
+        InvalidArgument, RigError, BundleError
+            As when a runtime is made. What was wanted stays.
+        """
+        with self._building:
+            plan = self.bundle.plan(outputs)
+            if plan != self._next.plan:
+                self._replace(plan, self._next.rig)
 
     def reset(self, reason: str = "asked for") -> None:
         """Forget what is carried over time; the next step says so."""
@@ -184,42 +240,38 @@ class Runtime:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _present(self, frame_set: FrameSet) -> tuple[dict[str, Frame], dict[str, str]]:
-        frames = {frame.camera: frame for frame in frame_set.frames if frame.camera in self.rig}
-        absences = {
-            name: frame_set.absences.get(name, "no frame in this set") for name in self.rig.names if name not in frames
-        }
-        return frames, absences
+    def _make_graph(self, plan: Plan, rig: Rig, before: Graph | None = None) -> Graph:
+        return Graph(
+            self.bundle,
+            plan,
+            rig,
+            self._sessions,
+            threads=self.threads,
+            max_gap_s=self._max_gap_s,
+            before=before,
+        )
 
-    def _ages(self, timestamp_ns: int, frames: Mapping[str, Frame]) -> NDArray[np.int64]:
-        ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in self.rig.names]
-        return np.array(ages, dtype=np.int64)
+    def _replace(self, plan: Plan, rig: Rig) -> None:
+        """Make the graph of the next step; the caller holds the lock."""
+        if self._closed:
+            raise InvalidArgument("this runtime is closed; make a new one")
+        try:
+            graph = self._make_graph(plan, rig, self._next)
+            graph.warm(self._formats)
+            self._next = graph
+        finally:
+            self._sessions.trim(list(self._next.networks.values()))
 
-    def _camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
-        wanted = set(self.plan.outputs)
-        return {
-            name: outputs
-            for net_id, net in self._hydranets.items()
-            for name, outputs in net.outputs(results[net_id], wanted).items()
-        }
+    def _note_formats(self, frames: Mapping[str, Frame]) -> None:
+        formats = {frame.pixel_format for frame in frames.values()}
+        if not formats <= self._formats:
+            self._formats |= formats
 
     def _map(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
         """Do independent pieces of work, side by side where there are threads."""
         if self._pool is None or len(names) < 2:
             return [work(name) for name in names]
         return list(self._pool.map(work, names))
-
-    def _provenance(self) -> Provenance:
-        networks = self._hydranets | self._topdowns.networks
-        return Provenance(
-            bundle_name=self.bundle.manifest.name,
-            bundle_sha256=self.bundle.sha256,
-            rig_sha256=rig_sha256(self.rig),
-            versions=tuple((name, importlib.metadata.version(name)) for name in _VERSIONED),
-            providers=tuple((name, tuple(network.providers)) for name, network in networks.items()),
-            threads=self.threads,
-            variant=self.bundle.variant,
-        )
 
 
 def usable_cpus() -> int:
@@ -232,3 +284,15 @@ def _fired_from_ego(frame: Frame, frame_set: FrameSet) -> Pose:
     if frame.world_from_ego is None or frame_set.world_from_ego is None:
         return Pose.identity()
     return frame.world_from_ego.inverse() @ frame_set.world_from_ego
+
+
+def _present(rig: Rig, frame_set: FrameSet) -> tuple[dict[str, Frame], dict[str, str]]:
+    """Frames by camera of the rig, and why the others have none."""
+    frames = {frame.camera: frame for frame in frame_set.frames if frame.camera in rig}
+    absences = {name: frame_set.absences.get(name, "no frame in this set") for name in rig.names if name not in frames}
+    return frames, absences
+
+
+def _ages(rig: Rig, timestamp_ns: int, frames: Mapping[str, Frame]) -> NDArray[np.int64]:
+    ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in rig.names]
+    return np.array(ages, dtype=np.int64)

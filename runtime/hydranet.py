@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, ImageError, InvalidArgument, NetworkError, expected
-from ..fusion.rig import Rig
+from ..fusion.rig import Camera, Rig
 from ..fusion.view import FeatureCamera
 from .bundle import Bundle
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
-from .frames import Frame
-from .hooks import RunHooks
+from .frames import Frame, PixelFormat
 from .manifest import CameraNetwork, ImageInput, ImageOutput
 from .predictions import CameraOutput, CameraPrediction
 from .preprocess import InputPlan
 from .session import Binding, Network, TensorSpec
+from .sessions import Sessions
 from .stages import StageTimes
 
 _LOG: Final = logging.getLogger("octobev.runtime.hydranet")
@@ -86,6 +86,7 @@ class HydraNet:
     rig : the cameras to run on, all of which the network is meant for
     outputs : names of the outputs to give
     cast_down : those of them whose rows are wanted
+    plans : camera -> how its images become the network's, taken where the lens is still the same; others are made
 
     Raises
     ------
@@ -101,6 +102,7 @@ class HydraNet:
         rig: Rig,
         outputs: Sequence[str],
         cast_down: Collection[str],
+        plans: Mapping[str, InputPlan] | None = None,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -111,7 +113,7 @@ class HydraNet:
         batch = first if isinstance(first, int) else 1
         self._batch = batch
         groups = -(-len(rig) // batch)
-        self._plans = [InputPlan(camera.intrinsics, spec.input) for camera in rig]
+        self._plans = [_plan_for(camera, spec.input, plans or {}) for camera in rig]
         self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
         self._outputs: dict[str, DenseOutput | DetectionOutput | RawOutput] = {}
         for key in outputs:
@@ -131,14 +133,16 @@ class HydraNet:
         rig: Rig,
         outputs: Sequence[str],
         cameras: Sequence[str] | None = None,
-        hooks: RunHooks | None = None,
+        sessions: Sessions | None = None,
+        plans: Mapping[str, InputPlan] | None = None,
     ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
 
         Parameters
         ----------
         cameras : run on these only; None: on all that the network is meant for
-        hooks : looked at by every run; None: none
+        sessions : where the network is loaded; None: by itself
+        plans : see :class:`HydraNet`
 
         Raises
         ------
@@ -147,15 +151,10 @@ class HydraNet:
         """
         spec = bundle.manifest.camera_networks[name]
         selected = rig.select(bundle.cameras(name, rig) if cameras is None else cameras)
-        network = Network(
-            bundle.model_bytes(name),
-            name=name,
-            outputs=list(dict.fromkeys(tensor for key in outputs for tensor in _known(spec, key).tensors.values())),
-            providers=bundle.manifest.runtime.providers,
-            graph_optimization=bundle.manifest.runtime.graph_optimization,
-            hooks=hooks,
-        )
-        return cls(name, spec, network, selected, outputs, bundle.plan(bundle.outputs).cast_down & set(outputs))
+        tensors = [tensor for key in outputs for tensor in _known(spec, key).tensors.values()]
+        network = (Sessions(bundle) if sessions is None else sessions).load(name, tensors)
+        cast_down = bundle.plan(bundle.outputs).cast_down & set(outputs)
+        return cls(name, spec, network, selected, outputs, cast_down, plans)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -166,6 +165,22 @@ class HydraNet:
     def network(self) -> Network:
         """The loaded network."""
         return self._network
+
+    @property
+    def plans(self) -> dict[str, InputPlan]:
+        """Camera -> how its images become the network's."""
+        return dict(zip(self.cameras, self._plans, strict=True))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs that it gives."""
+        return tuple(self._outputs)
+
+    def warm(self, pixel_formats: Iterable[PixelFormat]) -> None:
+        """Do beforehand what the first run would do for the first time, for images of these formats."""
+        for plan in self._plans:
+            plan.warm(pixel_formats)
+        self._bindings[0].warm()
 
     def run(
         self, frames: Mapping[str, Frame], executor: Executor | None = None, stages: StageTimes | None = None
@@ -336,6 +351,11 @@ class HydraNet:
                     camera,
                     100 * plan.unseen_share,
                 )
+
+
+def _plan_for(camera: Camera, spec: ImageInput, plans: Mapping[str, InputPlan]) -> InputPlan:
+    known = plans.get(camera.name)
+    return known if known is not None and known.fits(camera.intrinsics, spec) else InputPlan(camera.intrinsics, spec)
 
 
 def _known(spec: CameraNetwork, output: str) -> ImageOutput:

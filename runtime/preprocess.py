@@ -12,6 +12,7 @@ give. A network that was trained with one exact sampling of full images says `de
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -129,6 +130,15 @@ class InputPlan:
         self._fill = np.full(spec.channels, spec.fill, dtype=np.float32)
         self._maps: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._undistort = spec.undistort and intrinsics.model is not straight.model
+
+    def fits(self, intrinsics: Intrinsics, spec: ImageInput) -> bool:
+        """Whether a plan for these would be the same."""
+        return self._image == intrinsics and self.spec == spec
+
+    def warm(self, pixel_formats: Iterable[PixelFormat]) -> None:
+        """Make the maps that frames of these formats will need."""
+        for reduction in {self.reduction(pixel_format) for pixel_format in pixel_formats} if self._undistort else ():
+            self._map(reduction)
 
     @property
     def unseen_share(self) -> float:

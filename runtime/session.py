@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,10 @@ class Network:
     profile_prefix : path prefix of a profile to be written, see :meth:`end_profiling`
     hooks : looked at by every run; None: none
 
+    Attributes
+    ----------
+    ran : whether it ever ran; the first run takes longer, as it takes memory
+
     Raises
     ------
     BundleError
@@ -93,6 +98,7 @@ class Network:
         options = _session_options(threads, graph_optimization, profile_prefix)
         self._session = _load(model, name, options, providers)
         self._hooks = RunHooks() if hooks is None else hooks
+        self.ran = False
         self.input_specs = _tensor_specs(self._session.get_inputs, name)
         self.output_specs = _tensor_specs(self._session.get_outputs, name)
 
@@ -131,7 +137,7 @@ class Network:
         _check_arrays(f"network {self.name}: input", inputs, self.input_specs, writeable=False)
         _check_arrays(f"network {self.name}: output", outputs, self.output_specs, writeable=True)
         owner = self.name if network_id is None else network_id
-        return Binding(self._session, self.name, inputs, outputs, self._hooks, owner, tuple(cameras))
+        return Binding(self, self._session, inputs, outputs, self._hooks, owner, tuple(cameras))
 
     def end_profiling(self) -> Path:
         """Stop profiling and return the file: Chrome trace events in JSON, one of category `Node` per executed node."""
@@ -143,16 +149,16 @@ class Binding:
 
     def __init__(
         self,
+        network: Network,
         session: ort.InferenceSession,
-        name: str,
         inputs: Mapping[str, NDArray[Any]],
         outputs: Mapping[str, NDArray[Any]],
         hooks: RunHooks,
         network_id: str,
         cameras: tuple[str, ...],
     ) -> None:
+        self._network = network
         self._session = session
-        self._name = name
         self._hooks = hooks
         self._network_id = network_id
         self._cameras = cameras
@@ -178,13 +184,8 @@ class Binding:
             ONNX Runtime failed.
         """
         if (watch := self._hooks.watch) is not None:
-            watch(self._name, self._arrays[0])
-        for key in self._unbound:  # anew each time: what the run before allocated belongs to its caller
-            self._binding.bind_output(key)
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # ONNX Runtime raises bare RuntimeError and a dozen types of its own
-            raise NetworkError(f"network {self._name}: {_first_line(error)}") from error
+            watch(self._network.name, self._arrays[0])
+        self._run()
         results = dict(self._arrays[1])
         if self._unbound:
             values = self._binding.get_outputs()[len(results) :]  # in order of binding: the bound ones first
@@ -192,6 +193,21 @@ class Binding:
         if (tamper := self._hooks.tampers.get(self._network_id)) is not None:
             tamper(self._cameras, results)
         return results
+
+    def warm(self) -> None:
+        """Run a network that never ran, unseen by hooks, so that its memory is there; what it gives means nothing."""
+        if not self._network.ran:
+            with contextlib.suppress(NetworkError):
+                self._run()
+
+    def _run(self) -> None:
+        for key in self._unbound:  # anew each time: what the run before allocated belongs to its caller
+            self._binding.bind_output(key)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime raises bare RuntimeError and a dozen types of its own
+            raise NetworkError(f"network {self._network.name}: {_first_line(error)}") from error
+        self._network.ran = True
 
 
 def _session_options(threads: int, graph_optimization: str, profile_prefix: str | None) -> ort.SessionOptions:

@@ -102,6 +102,24 @@ class TopDown:
         """Whether there is a state; a network without one remembers nothing."""
         return bool(self._states)
 
+    def warm(self) -> None:
+        """Do beforehand what the first step would do for the first time."""
+        for lift in self._lifts:
+            lift.warm()
+        self._binding.warm()
+        self.reset()
+
+    def take_over(self, before: TopDown) -> None:
+        """Go on with the state of another one, of the same network of the bundle, which is not to be used any more.
+
+        Lifts whose cameras are the same take their view transforms, too.
+        """
+        self._observed_ground = before._observed_ground
+        for state, old_state in zip(self._states, before._states, strict=True):
+            state.after[:] = old_state.after
+        for lift, old_lift in zip(self._lifts, before._lifts, strict=True):
+            lift.take_over(old_lift)
+
     def reset(self) -> None:
         """Forget the recurrent state."""
         self._observed_ground.reset()
@@ -214,6 +232,14 @@ class _LiftInput:
             weighting=spec.weighting,
             border_px=spec.border_px,
         )
+
+    def warm(self) -> None:
+        self._builder.warm()
+        self.array[:] = 0  # fresh pages are there when they are first written to
+
+    def take_over(self, before: _LiftInput) -> None:
+        if self._builder.cameras == before._builder.cameras:
+            self._builder = before._builder
 
     def fill(self, features: LiftedFeatures, num_threads: int) -> NDArray[np.uint64]:
         """Lift the features into :attr:`array`; returns which cameras see each cell, uint64 [nx, ny]."""

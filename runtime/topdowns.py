@@ -10,11 +10,11 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, TopDownNetwork
 from .castouts import usable
-from .hooks import RunHooks
 from .hydranet import CameraResults, HydraNet
 from .memory import Continuity, Motion
 from .predictions import BevOutput, StateStatus
 from .session import Network
+from .sessions import Sessions
 from .topdown import FeatureSource, LiftedFeatures, TopDown
 
 
@@ -27,9 +27,8 @@ class TopDowns:
         wanted: Mapping[str, tuple[str, ...]],
         hydranets: Mapping[str, HydraNet],
         rig: Rig,
-        threads: int,
+        sessions: Sessions,
         max_gap_s: float,
-        hooks: RunHooks | None = None,
     ) -> None:
         self._hydranets = hydranets
         self._topdowns: dict[str, TopDown] = {}
@@ -37,24 +36,12 @@ class TopDowns:
         self._specs: dict[str, TopDownNetwork] = {}
         self._cameras = {name: frozenset(bundle.cameras(name, rig)) for name in wanted}
         self._network_of: dict[str, str] = {}
-        loaded: dict[tuple[str, frozenset[str]], Network] = {}
         for name, outputs in wanted.items():
             spec = bundle.manifest.topdown_networks[name]
             for lift in spec.lifts:
                 self._network_of[lift.source] = bundle.source_of(lift.source)[0]
             tensors = [spec.outputs[output].tensor for output in outputs] + [state.output for state in spec.states]
-            key = spec.sha256, frozenset(tensors)
-            if key not in loaded:  # entries of one file share it; buffers and states are each one's own
-                loaded[key] = Network(
-                    bundle.model_bytes(name),
-                    name=name,
-                    outputs=list(dict.fromkeys(tensors)),
-                    providers=bundle.manifest.runtime.providers,
-                    threads=threads,
-                    graph_optimization=bundle.manifest.runtime.graph_optimization,
-                    hooks=hooks,
-                )
-            network = loaded[key]
+            network = sessions.load(name, tensors)  # entries of one file share it, buffers and states are their own
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
             self._specs[name] = spec
             self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig)
@@ -63,6 +50,17 @@ class TopDowns:
     def networks(self) -> dict[str, Network]:
         """The loaded networks by id."""
         return {name: topdown.network for name, topdown in self._topdowns.items()}
+
+    def warm(self) -> None:
+        """Do beforehand what the first step would do for the first time."""
+        for topdown in self._topdowns.values():
+            topdown.warm()
+
+    def take_over(self, before: TopDowns) -> None:
+        """Go on with the states of others, which are not to be used any more."""
+        for name in self._topdowns.keys() & before._topdowns.keys():
+            self._topdowns[name].take_over(before._topdowns[name])
+            self._continuities[name].take_over(before._continuities[name])
 
     def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
         """Carry every recurrent state into the ego frame of now, or begin it anew where that cannot be.

@@ -206,6 +206,7 @@ def test_a_rolled_camera_is_found(roll_deg: float, severity: Severity) -> None:
     [
         ({"fx": 12000.0, "fy": 12000.0}, "focal_length", Severity.ERROR, "field of view must be 8 to 220 degrees"),
         ({"fx": 100.0, "fy": 100.0}, "focal_length", Severity.WARNING, "is the distortion missing?"),
+        ({"fx": 30.0, "fy": 30.0}, "focal_length", Severity.ERROR, "of a pinhole must be at most 150 degrees"),
         ({"fx": 700.0, "fy": 500.0}, "focal_ratio", Severity.WARNING, "fx / fy must be 0.9 to 1.1, got 1.400"),
         ({"cx": 860.0}, "principal_point", Severity.WARNING, "principal point must be within 15%"),
         ({"cx": 1279.0, "cy": 959.0}, "principal_point", Severity.ERROR, "those of another resolution?"),

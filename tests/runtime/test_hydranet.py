@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 from octobev.errors import BundleError, InvalidArgument, RigError
+from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Camera, Rig
 from octobev.runtime.bundle import open_bundle
 from octobev.runtime.frames import Frame, PixelFormat
 from octobev.runtime.hydranet import HydraNet
@@ -371,3 +374,15 @@ def test_undistorted_corners_that_show_nothing_are_warned_of(write_bundle, make_
     _load(write_bundle, distorted, manifest_text.replace('colour = "rgb"', 'colour = "rgb"\nundistort = true'))
     assert "camera front" in caplog.text
     assert "show nothing" in caplog.text
+
+
+def test_input_plans_go_on_where_the_lens_is_the_same(write_bundle, make_rig):
+    rig = make_rig("front", "rear")
+    old = HydraNet.load(open_bundle(write_bundle()), "hydranet", rig, ["depth"])
+    lens = rig["rear"].intrinsics
+    moved = Camera("front", rig["front"].intrinsics, Pose.planar(1.0, 0.0, 0.0) @ rig["front"].ego_from_camera)
+    zoomed = Camera("rear", replace(lens, fx=lens.fx * 2), rig["rear"].ego_from_camera)
+    bundle = open_bundle(write_bundle(name="again"))
+    new = HydraNet.load(bundle, "hydranet", Rig((moved, zoomed)), ["depth"], plans=old.plans)
+    assert new.plans["front"] is old.plans["front"]
+    assert new.plans["rear"].intrinsics.fx == 2 * old.plans["rear"].intrinsics.fx

@@ -97,9 +97,9 @@ def test_entries_of_one_file_share_the_loaded_network(bundle, monkeypatch):
         loaded.append(options["name"])
         return Network(model, **options)
 
-    monkeypatch.setattr("octobev.runtime.topdowns.Network", load)
+    monkeypatch.setattr("octobev.runtime.sessions.Network", load)
     with Runtime(bundle, RIG, BOTH, threads=1) as runtime:
-        assert loaded == ["topdown"]
+        assert loaded == ["hydranet", "topdown"]
         assert {"topdown", "front"} <= dict(runtime.provenance.providers).keys()
 
 

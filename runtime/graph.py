@@ -1,0 +1,141 @@
+"""What runs for some wanted outputs with one calibration."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from functools import cache
+from typing import Final
+
+from ..fusion.rig import Rig, rig_sha256
+from .bundle import Bundle, Plan
+from .castouts import CastOuts
+from .frames import Frame, PixelFormat
+from .hydranet import CameraResults, HydraNet
+from .memory import Motion
+from .predictions import CameraPrediction, Provenance, StateStatus
+from .session import Network
+from .sessions import Sessions
+from .stages import StageTimes
+from .topdowns import TopDowns
+
+_VERSIONED: Final = ("octobev", "onnxruntime", "numpy")
+
+
+class Graph:
+    """The per-camera networks, cast-outs and top-down networks that some outputs need, on the cameras of one rig.
+
+    It is made whole or not at all, and never changed: another calibration or other outputs are another graph, which
+    takes over what is remembered. Networks come from `sessions`. A graph may be made and warmed while the one `before`
+    runs on another thread.
+
+    Parameters
+    ----------
+    bundle : which networks
+    plan : which of them, for which outputs
+    rig : the calibration
+    sessions : where networks are loaded
+    threads : of the runtime, for the provenance
+    max_gap_s : see :class:`octobev.runtime.memory.Continuity`
+    before : the one that this one is to take the place of: what is the same is shared with it
+
+    Raises
+    ------
+    RigError
+        A network needs a camera that the rig lacks.
+    BundleError
+        A network is not what the manifest declares.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        rig: Rig,
+        sessions: Sessions,
+        *,
+        threads: int,
+        max_gap_s: float,
+        before: Graph | None = None,
+    ) -> None:
+        self.plan = plan
+        self.rig = rig
+        self._new: list[HydraNet] = []
+        self.hydranets = {
+            name: self._hydranet(bundle, name, outputs, sessions, before) for name, outputs in plan.networks.items()
+        }
+        self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
+        self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
+        self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
+        self.provenance = self._provenance(bundle, threads)
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The loaded networks by id."""
+        return {name: net.network for name, net in self.hydranets.items()} | self.topdowns.networks
+
+    def warm(self, pixel_formats: Iterable[PixelFormat]) -> None:
+        """Do beforehand what the first step would do for the first time, so that it is not slower than the others.
+
+        Parameters
+        ----------
+        pixel_formats : those of the frames to come
+        """
+        for net in self._new:
+            net.warm(pixel_formats)
+        self.castouts.warm()
+        self.topdowns.warm()
+
+    def take_over(self, before: Graph) -> None:
+        """Go on with what another graph remembers, in so far as both have it; the other is not to be used any more."""
+        self.castouts.take_over(before.castouts)
+        self.topdowns.take_over(before.topdowns)
+
+    def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
+        """Carry what is remembered into the ego frame of now, or begin it anew; returns how it went for each output."""
+        states = self.castouts.carry(timestamp_ns, whole, motion)
+        return states | self.topdowns.carry(timestamp_ns, whole, motion)
+
+    def run_cameras(
+        self, frames: Mapping[str, Frame], executor: Executor | None, stages: StageTimes
+    ) -> dict[str, CameraResults]:
+        """Run the per-camera networks on the frames of one instant, see :meth:`HydraNet.run`."""
+        return {name: net.run(frames, executor, stages) for name, net in self.hydranets.items()}
+
+    def camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
+        """Collect the wanted per-camera outputs, see :meth:`HydraNet.outputs`."""
+        wanted = set(self.plan.outputs)
+        return {
+            name: outputs
+            for net_id, net in self.hydranets.items()
+            for name, outputs in net.outputs(results[net_id], wanted).items()
+        }
+
+    def _hydranet(
+        self, bundle: Bundle, name: str, outputs: tuple[str, ...], sessions: Sessions, before: Graph | None
+    ) -> HydraNet:
+        cameras = bundle.needed_cameras(self.plan, name, self.rig)
+        old = None if before is None else before.hydranets.get(name)
+        same_rig = before is not None and before.rig is self.rig
+        if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
+            return old
+        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, None if old is None else old.plans)
+        self._new.append(net)
+        return net
+
+    def _provenance(self, bundle: Bundle, threads: int) -> Provenance:
+        return Provenance(
+            bundle_name=bundle.manifest.name,
+            bundle_sha256=bundle.sha256,
+            rig_sha256=rig_sha256(self.rig),
+            versions=_versions(),
+            providers=tuple((name, network.providers) for name, network in self.networks.items()),
+            threads=threads,
+            variant=bundle.variant,
+        )
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((name, importlib.metadata.version(name)) for name in _VERSIONED)

@@ -1,0 +1,74 @@
+"""The loaded networks of a bundle: each ONNX file once for every set of its outputs that somebody wants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from .bundle import Bundle
+from .hooks import RunHooks
+from .session import Network
+
+KEPT: Final = 3
+"""Sub-graphs of one ONNX file that stay loaded: those that were wanted last, or all that run, when these are more."""
+
+Key = tuple[str, int, frozenset[str]]
+
+
+class Sessions:
+    """Loads networks when they are first wanted, and keeps them for when they are wanted again.
+
+    A network is cut down to the outputs that are wanted of it, so every other set of outputs is another sub-graph, and
+    another session with a copy of its weights. Entries of a manifest that are of one file share sessions. Holds at most
+    :data:`KEPT` a file (more only while more run). One caller at a time.
+
+    Parameters
+    ----------
+    bundle : whose networks
+    threads : of ONNX Runtime inside a run of a top-down network; per-camera networks run on one
+    hooks : looked at by every run; None: none
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1, hooks: RunHooks | None = None) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._hooks = hooks
+        self._loaded: dict[Key, Network] = {}  # what was wanted last stands last
+
+    def load(self, network_id: str, tensors: Iterable[str]) -> Network:
+        """Give a network that has these graph outputs and no others.
+
+        Raises
+        ------
+        BundleError
+            The file is not the one that the manifest pins any more, or no such network.
+        """
+        manifest = self._bundle.manifest
+        spec = manifest.networks[network_id]
+        variant = spec.variants.get(self._bundle.variant)
+        threads = 1 if network_id in manifest.camera_networks else self._threads
+        outputs = list(dict.fromkeys(tensors))
+        key = (spec.sha256 if variant is None else variant.sha256, threads, frozenset(outputs))
+        network = self._loaded.pop(key, None)
+        if network is None:
+            network = Network(
+                self._bundle.model_bytes(network_id),
+                name=network_id,
+                outputs=outputs,
+                providers=manifest.runtime.providers,
+                threads=threads,
+                graph_optimization=manifest.runtime.graph_optimization,
+                hooks=self._hooks,
+            )
+        self._loaded[key] = network
+        return network
+
+    def trim(self, running: Collection[Network]) -> None:
+        """Let go of what was wanted longest ago, beyond what runs and :data:`KEPT`."""
+        files: dict[str, list[Key]] = {}
+        for key in self._loaded:
+            files.setdefault(key[0], []).append(key)
+        for keys in files.values():
+            idle = [key for key in keys if self._loaded[key] not in running]
+            for key in idle[: max(len(keys) - KEPT, 0)]:
+                del self._loaded[key]
