@@ -82,6 +82,8 @@ class Intrinsics:
         for name in ("fx", "fy", "cx", "cy"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "coefficients", tuple(float(c) for c in self.coefficients))
+        for name in ("fx", "fy", "cx", "cy"):  # numpy's numbers are no JSON, msgpack or TOML
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.width < 1 or self.height < 1:
             raise CalibrationError(expected("image size", "positive", f"{self.width}x{self.height}"))
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.coefficients)

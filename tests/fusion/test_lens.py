@@ -250,3 +250,8 @@ def test_impossible_intrinsics_are_refused(changes: dict[str, Any], message: str
     values: dict[str, Any] = {"width": 1280, "height": 960, "fx": 500.0, "fy": 500.0, "cx": 640.0, "cy": 480.0}
     with pytest.raises(CalibrationError, match=message):
         Intrinsics(**(values | changes))
+
+
+def test_numbers_are_plain_floats_whatever_they_were():
+    lens = Intrinsics(640, 480, np.float64(400), 400, np.float32(319.5), 239)
+    assert {type(value) for value in (lens.fx, lens.fy, lens.cx, lens.cy)} == {float}
