@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,9 @@ from .resident import descriptor_count, resident_bytes, thread_count
 from .settings import LiveSettings
 from .spread import RollingSpread
 from .watchdog import Watchdog
+
+_NUMBER: Final = re.compile(r"-?\d[\d.]*")
+"""What differs between two reasons of one kind: they are counted as one."""
 
 _LONGEST_LATENCY_NS: Final = 60_000_000_000
 """A capture time farther in the past than this, or in the future, is on another clock than the wall's."""
@@ -125,8 +129,7 @@ class Ledger:
                 self._latency.add(latency_ns)
             else:
                 self._latency = None
-            if predictions.state.reset_reason is not None:
-                self._resets[predictions.state.reset_reason] += 1
+            self._resets.update(_NUMBER.sub("…", reason) for reason in predictions.resets)
             self._invalid.update({key.partition("/")[0] for key in predictions.invalid})
             for frame in frame_set.frames:
                 if (why := predictions.absences.get(frame.camera)) is not None:

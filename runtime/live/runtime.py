@@ -30,6 +30,7 @@ from .health import Health
 from .intake import STALE, Intake, PendingSet
 from .ledger import Ledger
 from .settings import LiveSettings
+from .wants import listened_to
 from .withheld import withheld_predictions
 
 _LOG: Final = logging.getLogger("octobev.live")
@@ -83,6 +84,7 @@ class LiveRuntime:
         self._clock_ns = clock_ns
         self._changed = threading.Condition()  # guards everything below that two threads touch
         self._process = os.getpid()
+        self._recalibrating = threading.Lock()
         self._running = False
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -114,6 +116,8 @@ class LiveRuntime:
         self._closing = threading.Event()
         self._running = True
         work = {"live": self._step_on_sets, "watch": self._watch}
+        if self._publisher is not None and settings.minimum_outputs is not None:
+            work["wants"] = self._follow_subscriptions
         self._threads = [
             threading.Thread(target=self._guard, args=(do,), name=f"{settings.thread_name}-{name}", daemon=True)
             for name, do in work.items()
@@ -205,6 +209,23 @@ class LiveRuntime:
         """Have something done to what a network gives, see :meth:`octobev.Runtime.tamper`; until :meth:`close`."""
         self._require_running()
         self._runtime.tamper(network_id, tamper)
+
+    def recalibrate(self, rig: Rig, *, check: bool = True) -> None:
+        """Use another calibration from the next set on; predictions name it in `provenance.rig_sha256`.
+
+        The calling thread does the work while steps go on, and what is carried over time goes on too.
+
+        Raises
+        ------
+        RigError
+            Not these cameras, or what no vehicle can have (unless `check` is False); the one in use stays.
+        """
+        self._require_running()
+        with self._recalibrating:
+            self._runtime.recalibrate(rig, check=check)
+            self._rig = rig
+            if self._publisher is not None:
+                self._publisher.set_rig(rig, rig_sha256(rig))
 
     def health(self) -> Health:
         """Return how it is doing now."""
@@ -334,6 +355,18 @@ class LiveRuntime:
                     self._publisher.publish(self._withheld(self._intake.capture_time_ns(now_ns), what))
             with self._counting("publish"):
                 self._publisher.publish_health(self.health())
+
+    def _follow_subscriptions(self) -> None:
+        """Have computed what somebody listens to, and what always is."""
+        assert self._publisher is not None, "the thread is started with a publisher only"  # noqa: S101
+        minimum = frozenset(self.settings.minimum_outputs or ())
+        wanted, heard = minimum, frozenset[str]()
+        while not self._closing.is_set():
+            heard = self._publisher.wait_for_change(heard, timeout_s=_JOIN_S / 4)
+            now_wanted = minimum | listened_to(self._bundle, self._rig, self._outputs, heard)
+            if now_wanted != wanted:
+                self._runtime.want(now_wanted)
+                wanted = now_wanted
 
     def _is_silent(self) -> bool:
         """Whether it is time to say, again, that no set comes. The lock is held."""

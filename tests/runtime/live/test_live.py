@@ -9,14 +9,17 @@ import threading
 
 import numpy as np
 import pytest
-from octobev.errors import ImageError, InvalidArgument
+from octobev.errors import ImageError, InvalidArgument, RigError
 from octobev.fusion.pose import Pose
+from octobev.fusion.rig import Rig, rig_sha256
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.live.health import CameraCondition
 from octobev.runtime.live.runtime import LiveRuntime
 from octobev.runtime.live.settings import LiveSettings
 from octobev.runtime.sync import ApproximateTime
+from octobev.runtime.topics.publisher import Publisher
+from octobev.runtime.topics.subscriber import Subscriber
 
 MS = 1_000_000
 PERIOD_NS = 50 * MS
@@ -398,3 +401,58 @@ def test_threads_keep_to_the_given_processors_and_names(bundle, rig):
     assert os.sched_getaffinity(0) == mine
     with pytest.raises(InvalidArgument, match=r"cpus must be some of .*, got 4096"):
         Host(bundle, rig, settings={"cpus": frozenset({4096})})
+
+
+def test_recalibration_takes_effect_between_two_sets(host, bundle, rig):
+    host.fire(count=3)
+    camera = rig["front"]
+    ahead = Pose.planar(0.5, 0.0, 0.0) @ camera.ego_from_camera
+    moved = Rig((dataclasses.replace(camera, ego_from_camera=ahead), rig["rear"]), "moved")
+    host.live.recalibrate(moved)
+    host.fire(count=3)
+    before, after = rig_sha256(rig), rig_sha256(moved)
+    assert [given.provenance.rig_sha256 for given in host.given] == 3 * [before] + 3 * [after]
+    assert host.given[3].state.carried
+    assert host.live.health().rig_sha256 == after
+    assert (host.live.health().sets, host.live.health().overrun) == (6, 0)
+
+
+def test_calibration_that_fails_the_check_is_refused_and_the_old_one_stays(host, rig):
+    host.fire()
+    buried = Pose(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -30.0], [0, 0, 0, 1]])) @ rig["front"].ego_from_camera
+    bad = Rig((dataclasses.replace(rig["front"], ego_from_camera=buried), rig["rear"]), "bad")
+    with pytest.raises(RigError, match=r"the new calibration was refused: .*front"):
+        host.live.recalibrate(bad)
+    with pytest.raises(RigError, match="cameras of the new calibration must be front, rear, got front"):
+        host.live.recalibrate(Rig((rig["front"],), "one"))
+    host.fire()
+    assert host.given[-1].provenance.rig_sha256 == rig_sha256(rig)
+
+
+def test_subscriptions_decide_what_is_computed_beyond_the_minimum(bundle, rig, tmp_path):
+    with Publisher(f"ipc://{tmp_path}/topics") as publisher:
+        host = Host(bundle, rig, publisher=publisher, settings={"minimum_outputs": ("occupancy",)})
+        with host.live:
+            host.fire()
+            assert set(host.given[-1].bev) == {"occupancy"}
+            assert not host.given[-1].camera_outputs
+            with Subscriber(publisher.endpoint, topics=("camera/front/brightness", "road_layout")):
+                assert publisher.wait_for_subscription("camera/front/brightness", LONG_S)
+                assert publisher.wait_for_subscription("road_layout", LONG_S)
+                computed = {"occupancy", "brightness", "road_layout"}
+                wait_until(lambda: {n for n, o in host.live.health().outputs.items() if o.computed} == computed)
+                host.fire()
+                assert set(host.given[-1].bev) == {"occupancy", "road_layout"}
+                assert set(host.given[-1].camera_outputs) == {"brightness"}
+            wait_until(lambda: {n for n, o in host.live.health().outputs.items() if o.computed} == {"occupancy"})
+            host.fire()
+            assert set(host.given[-1].bev) == {"occupancy"}
+
+
+def wait_until(condition):
+    patience = threading.Event()
+    for _ in range(int(LONG_S / 0.01)):
+        if condition():
+            return
+        patience.wait(0.01)
+    raise AssertionError("it has not come to this in time")
