@@ -82,11 +82,14 @@ def _cameras(cameras: Mapping[str, CameraHealth]) -> Table:
 
 
 def _reasons(health: Health) -> list[Text]:
-    """Why cameras are not ok."""
+    """Why cameras are not ok; those with the same reason on one line."""
+    sharing: dict[tuple[str, CameraCondition], list[str]] = {}
+    for name, camera in health.cameras.items():
+        if camera.reason is not None:
+            sharing.setdefault((camera.reason, camera.condition), []).append(name)
     return [
-        _line((name, STYLES[camera.condition]), f": {camera.reason}")
-        for name, camera in health.cameras.items()
-        if camera.reason is not None
+        _line((names[0] if len(names) == 1 else f"{len(names)} cameras", STYLES[condition]), f": {reason}")
+        for (reason, condition), names in sharing.items()
     ]
 
 

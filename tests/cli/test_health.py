@@ -62,6 +62,13 @@ def test_the_picture_fits_80_columns_and_says_everything(make_health: Make, came
         assert words in text
 
 
+def test_cameras_that_share_a_reason_share_a_line(make_health: Make) -> None:
+    report = make_health(16)
+    gone = report.cameras["trailer_right"]
+    lines = shown(replace(report, cameras=dict.fromkeys(report.cameras, gone))).splitlines()
+    assert [line for line in lines if "no frame for" in line] == ["16 cameras: no frame for 73.2 s"]
+
+
 def test_a_narrow_terminal_cuts_names_and_not_conditions(make_health: Make) -> None:
     text = shown(make_health(16), width=66)
     assert max(map(len, text.splitlines())) <= 66
