@@ -153,7 +153,7 @@ class LiveRuntime:
         known = PixelFormat(pixel_format)
         if copy:
             image = bytes(image) if known.encoded else np.array(image)
-        self.submit_frame(Frame(camera, timestamp_ns, image, known))  # type: ignore[arg-type]
+        self.submit_frame(Frame(camera, timestamp_ns, image, known))
 
     def submit_frame(self, frame: Frame) -> None:
         """Take a frame; its memory is borrowed until it was used or dropped. Raises as :meth:`submit`."""
