@@ -64,7 +64,7 @@ static void pack_row(const Image *image, ptrdiff_t row, ptrdiff_t first, ptrdiff
         if (step == 1)
             bgr_pairs(from, chroma, 1, count, to);
         else
-            bgr_pairs(from, chroma, 2, count, to);
+            bgr_pairs(from, from + 1, 2, count, to); /* YUYV: the compiler may know that they lie side by side */
         return;
     }
     if (channel == 0 && step == 1) {

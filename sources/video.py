@@ -24,6 +24,14 @@ _WITHOUT_TIMES: Final = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mp
 """Formats that carry no times: FFmpeg makes some up from a guessed frame rate."""
 
 
+_KEPT: Final = {"nv12": PixelFormat.NV12, "yuyv422": PixelFormat.YUYV}
+_BT601: Final = frozenset({2, 5, 6})
+"""FFmpeg's AVColorSpace: not said, BT.470 BG, SMPTE 170M."""
+
+_FULL_RANGE: Final = 2
+"""FFmpeg's AVCOL_RANGE_JPEG."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoImage:
     """An image of a stream.
@@ -104,8 +112,9 @@ def reason_of(error: BaseException) -> str:
 def images_of(container: Any) -> Generator[VideoImage | None, None, None]:
     """Give the images of a container's first video; None where a packet gave none.
 
-    JPEG passes as it is: the runtime decodes it at the scale that it needs. All else is decoded, on this thread, to BGR
-    by the colour space that the stream declares.
+    JPEG passes as it is: the runtime decodes it at the scale that it needs. So do NV12 and YUYV that are BT.601 with
+    limited range or do not deny it. All else is decoded, on this thread, to BGR by the colour space that the stream
+    declares.
 
     Raises
     ------
@@ -165,8 +174,16 @@ def _passed(packet: Any, timed: bool, clock: _SenderClock) -> Iterator[VideoImag
 def _decoded(packet: Any, timed: bool, clock: _SenderClock) -> Iterator[VideoImage]:
     for frame in packet.decode():
         presented_ns = _nanoseconds(frame.pts, frame.time_base) if timed else None
-        data = frame.to_ndarray(format="bgr24")
-        yield VideoImage(presented_ns, clock.of(presented_ns), data, PixelFormat.BGR8)
+        yield VideoImage(presented_ns, clock.of(presented_ns), *_pixels(frame))
+
+
+def _pixels(frame: Any) -> tuple[NDArray[np.uint8], PixelFormat]:
+    """Leave YUV as it is where the runtime reads it the same way; make BGR of all else."""
+    kept = _KEPT.get(frame.format.name)
+    same_colours = frame.colorspace in _BT601 and frame.color_range != _FULL_RANGE
+    if kept is None or not same_colours or frame.width % 2 or frame.height % 2:
+        return frame.to_ndarray(format="bgr24"), PixelFormat.BGR8
+    return frame.to_ndarray().copy(), kept
 
 
 def _nanoseconds(ticks: int | None, time_base: Any) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import ImageError
 from ...runtime.frames import Frame, PixelFormat
-from ...runtime.images import load_opencv
+from ...runtime.images import bgr_of, load_opencv
 
 cv2: Any = load_opencv()
 
@@ -24,14 +24,14 @@ def noisy_frame(frame: Frame, deviation: float, random: np.random.Generator) -> 
     ----------
     deviation : standard deviation as a share of full scale
     """
-    pixels: Any = frame.data
-    if isinstance(frame.data, bytes):
-        pixels = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    pixels: Any = frame.array
+    if frame.pixel_format.encoded:
+        pixels = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is None:
             return frame
     noise = random.standard_normal(pixels.shape, dtype=np.float32) * np.float32(255 * deviation)
     noisy = np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
-    if not isinstance(frame.data, bytes):
+    if not frame.pixel_format.encoded:
         return replace(frame, data=noisy)
     return replace(frame, data=_encoded(noisy, frame))
 
@@ -42,8 +42,9 @@ def corrupt_frame(frame: Frame, random: np.random.Generator) -> Frame:
     A cut image is always found out by its decoder. Changed bytes are, where they hit a marker; otherwise they are a
     wrong picture that nobody can tell from a right one, as JPEG has no checksum.
     """
-    if not isinstance(frame.data, bytes):
-        frame = replace(frame, data=_encoded(_as_bgr(frame), frame), pixel_format=PixelFormat.JPEG)
+    if frame.size is not None:
+        pixels = np.ascontiguousarray(bgr_of(frame, frame.size))
+        frame = replace(frame, data=_encoded(pixels, frame), pixel_format=PixelFormat.JPEG)
     data = bytearray(frame.data)
     if random.random() < 0.5:
         del data[max(1, round(len(data) * random.uniform(0.1, 0.9))) :]
@@ -51,12 +52,6 @@ def corrupt_frame(frame: Frame, random: np.random.Generator) -> Frame:
         for place in random.integers(len(data) // 2, len(data), _CHANGED_BYTES):
             data[place] ^= int(random.integers(1, 256))
     return replace(frame, data=bytes(data))
-
-
-def _as_bgr(frame: Frame) -> Any:
-    if frame.pixel_format is PixelFormat.RGB8:
-        return np.ascontiguousarray(np.asarray(frame.data)[:, :, ::-1])
-    return np.ascontiguousarray(frame.data)
 
 
 def _encoded(pixels: Any, frame: Frame) -> bytes:

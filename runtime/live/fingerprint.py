@@ -19,12 +19,14 @@ def fingerprint(data: NDArray[np.uint8] | bytes | memoryview) -> int:
 
     Parameters
     ----------
-    data : uint8 [H, W, ...] with any row stride, or encoded bytes
+    data : uint8 [H, W, ...] with any row stride, or encoded bytes, also as uint8 [n]
 
     Returns
     -------
     number : 0 .. 2**32 - 1
     """
+    if isinstance(data, np.ndarray) and data.ndim == 1:
+        data = data.data
     if not isinstance(data, np.ndarray):
         return zlib.crc32(data, len(data) & 0xFFFFFFFF)
     height = data.shape[0]

@@ -110,7 +110,7 @@ def test_image_that_cannot_be_decoded_is_an_absence(bundle, rig):
         Frame("rear", START_NS, jpeg[: len(jpeg) // 8], PixelFormat.JPEG),
     )
     with Runtime(bundle, rig) as runtime:
-        predictions = runtime.step(FrameSet(START_NS, frames, Pose.identity()))
+        predictions = runtime.step(FrameSet(START_NS, frames))
     assert predictions.camera_mask.tolist() == [True, False]
     assert "rear" in predictions.absences
 
@@ -223,6 +223,21 @@ def digest(bundle, rig, threads):
             images = {name: noise(10 * number + i) for i, name in enumerate(rig.names)}
             runtime.step(frame_set(number, x_m=0.7 * number, **images)).digest_into(sha256)
     return sha256.hexdigest()
+
+
+@pytest.mark.parametrize(("pixel_format", "code"), [("nv12", cv2.COLOR_YUV2BGR_NV12), ("yuyv", cv2.COLOR_YUV2BGR_YUY2)])
+def test_yuv_predicts_what_its_conversion_to_bgr_predicts(bundle, rig, pixel_format, code, yuv_of):
+    kind, digests = PixelFormat(pixel_format), []
+    yuv = yuv_of(np.maximum(picture(RED), noise(1) // 4), pixel_format)
+    for data, given in ((yuv, kind), (cv2.cvtColor(yuv, code), PixelFormat.BGR8)):
+        frames = tuple(Frame(name, START_NS, data, given) for name in rig.names)
+        with Runtime(bundle, rig) as runtime:
+            predictions = runtime.step(FrameSet(START_NS, frames))
+        assert predictions.road_layout.observed.any()
+        sha256 = hashlib.sha256()
+        predictions.digest_into(sha256)
+        digests.append(sha256.hexdigest())
+    assert digests[0] == digests[1]
 
 
 def test_any_number_of_threads_gives_the_same_bytes(bundle, rig):

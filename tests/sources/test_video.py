@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from octobev.errors import MissingDependency, SourceError
-from octobev.runtime.frames import PixelFormat
+from octobev.runtime.frames import Frame, PixelFormat
+from octobev.runtime.images import bgr_of
 from octobev.sources.address import DeviceAddress, FileAddress, StreamAddress, parse_address
 from octobev.sources.capture_clock import Instant
 from octobev.sources.device import DeviceSource
@@ -18,7 +19,7 @@ from octobev.sources.feed import Feed
 from octobev.sources.playback import LEAD_NS, Pace
 from octobev.sources.state import SourceCondition
 from octobev.sources.stream import StreamSource
-from octobev.sources.video import images_of, load_av, open_video
+from octobev.sources.video import _pixels, images_of, load_av, open_video
 from octobev.sources.video_file import FileSource
 
 MS = 1_000_000
@@ -294,8 +295,35 @@ def test_a_device_is_asked_and_its_drivers_times_are_used():
     assert (path, options["format"]) == ("/dev/video0", "v4l2")
     assert options["options"] == {"video_size": "4x2", "framerate": "25", "input_format": "yuyv422"}
     assert [frame.timestamp_ns - WALL_NS for frame in frames] == [-50 * MS, -10 * MS]
-    assert [frame.data.shape for frame in frames] == [(2, 4, 3)] * 2
-    assert shades(frames) == pytest.approx([(100 - 16) * 255 / 219, (110 - 16) * 255 / 219], abs=2)
+    assert [(frame.pixel_format, frame.size) for frame in frames] == [("yuyv", (4, 2))] * 2
+    assert [set(frame.array[..., 0].ravel().tolist()) for frame in frames] == [{100}, {110}]
+    shown = [int(np.median(bgr_of(frame, (4, 2)))) for frame in frames]
+    assert shown == pytest.approx([(100 - 16) * 255 / 219, (110 - 16) * 255 / 219], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "colourspace", "range_", "wanted"),
+    [
+        ("yuyv422", (6, 4), 2, 0, "yuyv"),  # says nothing, as V4L2's
+        ("yuyv422", (6, 3), 6, 1, "bgr8"),  # odd, though YUYV could be
+        ("nv12", (6, 4), 2, 0, "nv12"),
+        ("nv12", (100, 4), 5, 1, "nv12"),  # rows with gaps
+        ("nv12", (6, 4), 1, 1, "bgr8"),  # BT.709
+        ("nv12", (6, 4), 6, 2, "bgr8"),  # full range
+        ("gray", (6, 4), 2, 0, "bgr8"),
+        ("uyvy422", (6, 4), 2, 0, "bgr8"),
+    ],
+)
+def test_yuv_goes_on_as_it_is_where_the_runtime_reads_it_the_same_way(name, size, colourspace, range_, wanted):
+    width, height = size
+    picture = np.full((height, width, 3), (60, 120, 180), np.uint8)
+    image = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=name)
+    image.colorspace, image.color_range = colourspace, range_
+    data, pixel_format = _pixels(image)
+    assert pixel_format == wanted
+    frame = Frame("front", 0, data, pixel_format)
+    assert frame.size == size
+    assert cv2.absdiff(bgr_of(frame, size), image.to_ndarray(format="bgr24")).max() <= 3
 
 
 def test_a_device_that_is_not_there_is_a_failure():

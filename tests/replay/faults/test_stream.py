@@ -1,4 +1,5 @@
 import hashlib
+import struct
 
 import cv2
 import numpy as np
@@ -201,6 +202,18 @@ def test_corrupt_images_are_cut_or_changed():
 def test_bare_pixels_are_encoded_before_they_are_damaged():
     found = data(played("corrupt:front@..", count=3), "front")
     assert all(isinstance(content, bytes) for content in found)
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "yuyv"])
+def test_yuv_is_made_worse_too(pixel_format):
+    kind = PixelFormat(pixel_format)
+    clean = Frame("front", T0, np.full(kind.array_shape(*SIZE), 128, np.uint8), kind)
+    noisy = noisy_frame(clean, 0.1, np.random.default_rng(0))
+    assert (noisy.pixel_format, noisy.size) == (kind, SIZE)
+    assert noisy.array.std() > 20
+    damaged = corrupt_frame(clean, np.random.default_rng(1))
+    assert damaged.pixel_format is PixelFormat.JPEG
+    assert struct.pack(">HH", SIZE[1], SIZE[0]) in damaged.data  # of the image, not of the array
 
 
 def test_share_of_frames_is_corrupt():
