@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import socket
 import threading
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from octobev.sources.feed import Feed
 from octobev.sources.playback import LEAD_NS, Pace
 from octobev.sources.state import SourceCondition
 from octobev.sources.stream import StreamSource
-from octobev.sources.video import images_of, load_av, open_video
+from octobev.sources.video import VideoImage, images_of, load_av, open_video
 from octobev.sources.video_file import FileSource
 
 MS = 1_000_000
@@ -301,3 +302,55 @@ def test_a_device_is_asked_and_its_drivers_times_are_used():
 def test_a_device_that_is_not_there_is_a_failure():
     with pytest.raises(SourceError, match="no such file or directory"):
         list(DeviceSource("front", DeviceAddress("/dev/video999")).frames(threading.Event()))
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1] & ~1  # RTP is even, RTCP the next
+
+
+def test_the_senders_clock_comes_with_rtcp(tmp_path):
+    port = free_port()
+    (tmp_path / "a.sdp").write_text(
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        f"m=video {port} RTP/AVP 96\na=rtpmap:96 MP4V-ES/90000\n"
+    )
+    stop = threading.Event()
+
+    def send():
+        with av.open(f"rtp://127.0.0.1:{port}", "w", format="rtp") as container:
+            stream = container.add_stream("mpeg4", rate=25, options={"g": "2"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            while not stop.wait(0.02):
+                image = np.full((48, 64, 3), 100, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        options = {"protocol_whitelist": "file,udp,rtp", "analyzeduration": "1000000"}
+        with open_video(str(tmp_path / "a.sdp"), options=options, silence_s=20) as container:
+            image = next(image for image in images_of(container) if image is not None and image.sent_ns is not None)
+    finally:
+        stop.set()
+        sender.join()
+    assert abs(image.sent_ns - Instant.now().wall_ns) < 600 * S
+
+
+@pytest.mark.parametrize(
+    ("clock", "sent_ns", "captured_ns"),
+    [
+        ("sender", WALL_NS - 80 * MS, WALL_NS - 80 * MS),
+        ("sender", WALL_NS - 3600 * S, WALL_NS),  # not set: it says nothing about our time
+        ("sender", None, WALL_NS),
+        ("arrival", WALL_NS - 80 * MS, WALL_NS),
+    ],
+)
+def test_the_senders_clock_is_taken_where_it_can_be_meant(monkeypatch, clock, sent_ns, captured_ns):
+    image = VideoImage(7 * S, sent_ns, b"jpeg", PixelFormat.JPEG)
+    monkeypatch.setattr("octobev.sources.stream.open_video", lambda *a, **k: contextlib.nullcontext())
+    monkeypatch.setattr("octobev.sources.stream.images_of", lambda container: (image for _ in range(1)))
+    source = StreamSource("front", StreamAddress("rtsp://h/a", clock=clock), now=lambda: Instant(99, WALL_NS))
+    (frame,) = source.frames(threading.Event())
+    assert frame.timestamp_ns == captured_ns
