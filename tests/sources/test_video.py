@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from octobev.errors import MissingDependency, SourceError
-from octobev.runtime.frames import PixelFormat
+from octobev.runtime.frames import Frame, PixelFormat
+from octobev.runtime.images import bgr_of, pixels_of
 from octobev.sources.address import DeviceAddress, FileAddress, StreamAddress, parse_address
 from octobev.sources.capture_clock import Instant
 from octobev.sources.device import DeviceSource
@@ -46,8 +47,8 @@ class NeverWaits(threading.Event):
 
 def shades(frames):
     return [
-        int(np.median(cv2.imdecode(np.frombuffer(f.data, np.uint8), 1) if f.pixel_format == "jpeg" else f.data))
-        for f in frames
+        int(np.median(pixels_of(frame, (64, 48)) if frame.size is None else bgr_of(frame, frame.size)))
+        for frame in frames
     ]
 
 
@@ -55,7 +56,7 @@ def is_grey(found, indices):
     return np.allclose(found, [40 + 20 * (index % 8) for index in indices], atol=4)
 
 
-@pytest.mark.parametrize(("codec", "kind"), [("mpeg4", PixelFormat.BGR8), ("mjpeg", PixelFormat.JPEG)])
+@pytest.mark.parametrize(("codec", "kind"), [("mpeg4", PixelFormat.NV12), ("mjpeg", PixelFormat.JPEG)])
 def test_a_file_is_played_at_its_own_pace(tmp_path, make_video, codec, kind):
     path = make_video(tmp_path / "a.mkv", 5, codec)
     stop = NeverWaits()
@@ -295,8 +296,8 @@ def test_a_device_is_asked_and_its_drivers_times_are_used():
     assert (path, options["format"]) == ("/dev/video0", "v4l2")
     assert options["options"] == {"video_size": "4x2", "framerate": "25", "input_format": "yuyv422"}
     assert [frame.timestamp_ns - WALL_NS for frame in frames] == [-50 * MS, -10 * MS]
-    assert [frame.data.shape for frame in frames] == [(2, 4, 3)] * 2
-    assert shades(frames) == pytest.approx([(100 - 16) * 255 / 219, (110 - 16) * 255 / 219], abs=2)
+    assert [(frame.pixel_format, frame.data.shape) for frame in frames] == [("yuyv", (2, 4, 2))] * 2
+    assert [frame.data.tolist() for frame in frames] == [[[[y, 128]] * 4] * 2 for y in (100, 110)]
 
 
 def test_a_device_that_is_not_there_is_a_failure():
@@ -354,3 +355,32 @@ def test_the_senders_clock_is_taken_where_it_can_be_meant(monkeypatch, clock, se
     source = StreamSource("front", StreamAddress("rtsp://h/a", clock=clock), now=lambda: Instant(99, WALL_NS))
     (frame,) = source.frames(threading.Event())
     assert frame.timestamp_ns == captured_ns
+
+
+@pytest.mark.parametrize(
+    ("name", "colorspace", "color_range", "kind"),
+    [
+        ("yuv420p", 2, 0, "nv12"),
+        ("yuv420p", 6, 1, "nv12"),
+        ("nv12", 5, 1, "nv12"),
+        ("yuyv422", 2, 0, "yuyv"),
+        ("gray", 2, 2, "mono8"),
+        ("yuv420p", 1, 1, "bgr8"),  # BT.709
+        ("yuvj420p", 2, 2, "bgr8"),
+        ("yuv420p", 2, 2, "bgr8"),  # full range
+        ("yuv422p", 2, 0, "bgr8"),
+    ],
+)
+def test_pixels_are_kept_where_the_colours_are_those_of_the_format(monkeypatch, name, colorspace, color_range, kind):
+    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), (60, 120, 200), np.uint8), format="bgr24")
+    frame = frame.reformat(format=name, dst_colorspace=colorspace if colorspace != 2 else None)
+    frame.colorspace, frame.color_range = colorspace, color_range
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    container = device_container([0])
+    monkeypatch.setattr(FakePacket, "decode", lambda self: [frame])
+    (image,) = images_of(container)
+    assert image.pixel_format == kind
+    made = Frame("front", 0, image.data, image.pixel_format)
+    assert made.size == (64, 48)
+    if kind != "mono8" and color_range != 2:
+        assert np.median(bgr_of(made, made.size), axis=(0, 1)) == pytest.approx([60, 120, 200], abs=4)
