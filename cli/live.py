@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,9 @@ from .variant import Variant, VariantOption
 if TYPE_CHECKING:
     from ..fusion.rig import Rig
     from ..replay.drive import Drive
+    from ..replay.live import LiveSinks
+    from ..replay.recording import RecordingSink
+    from ..runtime.frames import Frame
     from ..runtime.live.health import Health
     from ..runtime.live.runtime import LiveRuntime
     from ..runtime.topics.publisher import Publisher
@@ -66,6 +70,10 @@ def run(
             metavar="ENDPOINT", help="Publish predictions and health on ZeroMQ, e.g. ipc:///tmp/octobev.sock."
         ),
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="OUT.mcap", help="Record predictions (Foxglove schemas, MCAP).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the recording if it exists.")] = False,
     metrics: Annotated[
         int | None,
         typer.Option(
@@ -103,7 +111,7 @@ def run(
     within a second; it also ends when all its sources have.
 
     Exit codes: 0 ended, by itself or when told to; 1 error; 2 wrong usage; 3 ended, but a file or drive could not be
-    played to its end, or errors were caught on the way.
+    played to its end, the recording could not be written to its end, or errors were caught on the way.
     """
     from ..sources.rig_sources import RigSources, make_sources
     from .live_display import logging_shown, until_told
@@ -115,15 +123,18 @@ def run(
     made = make_sources(used_rig, addresses, open_drive=drives)
     with ExitStack() as stack:
         stack.enter_context(logging_shown())
+        recording, sinks = (None, None) if record is None else _recording(stack, record, used_rig, force)
         publisher = None if publish is None else _publisher(stack, publish)
-        live = stack.enter_context(_live(bundle, used_rig, outputs, always, variant, threads, budget_ms, publisher))
+        live = stack.enter_context(
+            _live(bundle, used_rig, outputs, always, variant, threads, budget_ms, publisher, sinks)
+        )
         if metrics is not None:
             _serve_metrics(stack, live, metrics)
-        sources = stack.enter_context(RigSources(made, live.submit_frame))
+        sources = stack.enter_context(RigSources(made, _submit(live, sinks)))
         sources.start()
         until_told(live, sources, duration)
         states, health = _end(live, sources)
-    _report(states, health, as_json=as_json)
+    _report(states, health, recording, as_json=as_json)
 
 
 class _Drives:
@@ -179,6 +190,14 @@ def _publisher(stack: ExitStack, endpoint: str) -> Publisher:
     return stack.enter_context(Publisher(endpoint))
 
 
+def _recording(stack: ExitStack, path: Path, rig: Rig, force: bool) -> tuple[RecordingSink, LiveSinks]:
+    from ..replay.live import LiveSinks
+    from .replay_sinks import record_to
+
+    recording = record_to(stack, path, rig, overwrite=force, frames=False, belief=False)
+    return recording, LiveSinks({"record": recording})
+
+
 def _serve_metrics(stack: ExitStack, live: LiveRuntime, port: int) -> None:
     from ..runtime.live.metrics import MetricsServer
 
@@ -194,6 +213,7 @@ def _live(
     threads: int | None,
     budget_ms: float,
     publisher: Publisher | None,
+    sinks: LiveSinks | None,
 ) -> LiveRuntime:
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.live.runtime import LiveRuntime
@@ -207,7 +227,19 @@ def _live(
         frame_budget_ms=budget_ms,
     )
     opened = open_bundle(bundle or REFERENCE_BUNDLE)
-    return LiveRuntime(opened, rig, split_names(outputs), settings=settings, publisher=publisher)
+    return LiveRuntime(opened, rig, split_names(outputs), settings=settings, publisher=publisher, on_predictions=sinks)
+
+
+def _submit(live: LiveRuntime, sinks: LiveSinks | None) -> Callable[[Frame], None]:
+    """Where frames go; a recording is told of them for their poses."""
+    if sinks is None:
+        return live.submit_frame
+
+    def submit(frame: Frame) -> None:
+        sinks.submitted(frame)
+        live.submit_frame(frame)
+
+    return submit
 
 
 def _end(live: LiveRuntime, sources: RigSources) -> tuple[dict[str, SourceState], Health]:
@@ -222,7 +254,7 @@ def _end(live: LiveRuntime, sources: RigSources) -> tuple[dict[str, SourceState]
     return states, health
 
 
-def _report(states: dict[str, SourceState], health: Health, *, as_json: bool) -> None:
+def _report(states: dict[str, SourceState], health: Health, recording: RecordingSink | None, *, as_json: bool) -> None:
     import msgspec
 
     from . import EXIT_LOSS
@@ -240,5 +272,8 @@ def _report(states: dict[str, SourceState], health: Health, *, as_json: bool) ->
             print(f"  {line}; {camera.used} of {camera.received} frames used")
     for name, reason in broken.items():
         print(f"octobev: {name}: {reason}", file=sys.stderr)
-    if broken or health.errors:
+    unrecorded = 0 if recording is None else recording.lost_sets
+    if recording is not None and recording.reason is not None:
+        print(f"octobev: {recording.reason}; {unrecorded} sets are not in it", file=sys.stderr)
+    if broken or health.errors or unrecorded:
         raise typer.Exit(EXIT_LOSS)

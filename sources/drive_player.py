@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..errors import SourceError
+from ..replay.arrivals import StampedPose, drive_arrivals
 from ..replay.drive import Drive
 from ..runtime.frames import Frame
 from .address import DriveAddress
@@ -40,26 +41,24 @@ class DriveSource:
 
     def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
         """See :class:`~octobev.sources.feed.CameraSource`."""
-        wanted = frozenset(self.cameras)
         begin_ns = 0
         while True:
-            first_ns, elapsed_ns = None, 0
-            sets = 0
-            for step in self._drive.steps():
-                sets += 1
-                for frame in sorted(step.frame_set.frames, key=lambda frame: frame.timestamp_ns):
-                    if frame.camera not in wanted:
-                        continue
-                    first_ns = frame.timestamp_ns if first_ns is None else first_ns
-                    elapsed_ns = max(elapsed_ns, frame.timestamp_ns - first_ns)
-                    if not self._pace.wait(begin_ns + frame.timestamp_ns - first_ns, stop):
-                        return
-                    yield self._stamped(frame, begin_ns + frame.timestamp_ns - first_ns)
+            first_ns, last_ns, sets = None, 0, 0
+            for arrival in drive_arrivals(self._drive):
+                frame = arrival.item
+                if isinstance(frame, StampedPose) or frame.camera not in self.cameras:
+                    continue  # frames have their poses
+                first_ns = frame.timestamp_ns if first_ns is None else first_ns
+                elapsed_ns = frame.timestamp_ns - first_ns
+                last_ns, sets = max(last_ns, elapsed_ns), sets + (frame.camera == self.cameras[0])
+                if not self._pace.wait(begin_ns + elapsed_ns, stop):
+                    return
+                yield self._stamped(frame, begin_ns + elapsed_ns)
             if first_ns is None:
                 raise SourceError("no frame in the drive")
             if not self._address.loop:
                 break
-            begin_ns += elapsed_ns + round(elapsed_ns / max(1, sets - 1))
+            begin_ns += last_ns + round(last_ns / max(1, sets - 1))
         if self._drive.losses:
             raise SourceError(_losses(self._drive))
 

@@ -20,16 +20,22 @@ OPEN_TIMEOUT_S: Final = 5.0
 _BAD_PACKETS: Final = 100
 """So many packets in a row without an image, and the stream is given up."""
 
+_KEPT: Final = {
+    "yuyv422": PixelFormat.YUYV,
+    "nv12": PixelFormat.NV12,
+    "yuv420p": PixelFormat.NV12,
+    "gray": PixelFormat.MONO8,
+}
+"""Formats of FFmpeg that need no conversion, or nearly none."""
+
+_COLOURS_OF_601: Final = frozenset({2, 5, 6})
+"""`AVColorSpace`: unspecified, BT.470BG, SMPTE 170M."""
+
+_LIMITED_RANGES: Final = frozenset({0, 1})
+"""`AVColorRange`: unspecified, limited."""
+
 _WITHOUT_TIMES: Final = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo"})
 """Formats that carry no times: FFmpeg makes some up from a guessed frame rate."""
-
-
-_KEPT: Final = {"nv12": PixelFormat.NV12, "yuyv422": PixelFormat.YUYV}
-_BT601: Final = frozenset({2, 5, 6})
-"""FFmpeg's AVColorSpace: not said, BT.470 BG, SMPTE 170M."""
-
-_FULL_RANGE: Final = 2
-"""FFmpeg's AVCOL_RANGE_JPEG."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,9 +118,9 @@ def reason_of(error: BaseException) -> str:
 def images_of(container: Any) -> Generator[VideoImage | None, None, None]:
     """Give the images of a container's first video; None where a packet gave none.
 
-    JPEG passes as it is: the runtime decodes it at the scale that it needs. So do NV12 and YUYV that are BT.601 with
-    limited range or do not deny it. All else is decoded, on this thread, to BGR by the colour space that the stream
-    declares.
+    JPEG passes as it is: the runtime decodes it at the scale that it needs. All else is decoded on this thread: YUYV,
+    NV12 and grey stay what they are, 4:2:0 of the colours that NV12 is taken to have becomes NV12, the rest BGR by the
+    colour space that the stream declares.
 
     Raises
     ------
@@ -174,16 +180,21 @@ def _passed(packet: Any, timed: bool, clock: _SenderClock) -> Iterator[VideoImag
 def _decoded(packet: Any, timed: bool, clock: _SenderClock) -> Iterator[VideoImage]:
     for frame in packet.decode():
         presented_ns = _nanoseconds(frame.pts, frame.time_base) if timed else None
-        yield VideoImage(presented_ns, clock.of(presented_ns), *_pixels(frame))
+        data, pixel_format = _pixels(frame)
+        yield VideoImage(presented_ns, clock.of(presented_ns), data, pixel_format)
 
 
 def _pixels(frame: Any) -> tuple[NDArray[np.uint8], PixelFormat]:
-    """Leave YUV as it is where the runtime reads it the same way; make BGR of all else."""
+    even = frame.width % 2 == frame.height % 2 == 0
     kept = _KEPT.get(frame.format.name)
-    same_colours = frame.colorspace in _BT601 and frame.color_range != _FULL_RANGE
-    if kept is None or not same_colours or frame.width % 2 or frame.height % 2:
-        return frame.to_ndarray(format="bgr24"), PixelFormat.BGR8
-    return frame.to_ndarray().copy(), kept
+    if kept is not None and even and (kept is PixelFormat.MONO8 or _is_limited_601(frame)):
+        return frame.to_ndarray(format=kept.value if kept is PixelFormat.NV12 else None), kept
+    return frame.to_ndarray(format="bgr24"), PixelFormat.BGR8
+
+
+def _is_limited_601(frame: Any) -> bool:
+    """Whether colours are what the pixel formats NV12 and YUYV say: so declared, or not declared."""
+    return frame.colorspace in _COLOURS_OF_601 and frame.color_range in _LIMITED_RANGES
 
 
 def _nanoseconds(ticks: int | None, time_base: Any) -> int | None:

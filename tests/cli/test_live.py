@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 
 import pytest
+from mcap.reader import make_reader
 from octobev.cli import build
 from octobev.cli.live_status import status_lines
 from octobev.errors import RigError
@@ -35,6 +37,17 @@ def test_a_drive_in_real_time_ends_by_itself(drive):
     assert report["health"]["sets"] >= 1
     assert report["health"]["rig_sha256"] == rig_sha256(rig)
     assert list(report["health"]["outputs"]) == ["occupancy"]
+
+
+def test_a_recording_has_predictions_and_poses(drive, tmp_path):
+    options = ("--source", f"drive:{drive}", "--outputs", "occupancy", "--record", tmp_path / "out.mcap", "--json")
+    result = run(*options)
+    assert result.exit_code == 0, result.output
+    with open(tmp_path / "out.mcap", "rb") as file:
+        counts = Counter(channel.topic for _, channel, _ in make_reader(file).iter_messages())
+    assert counts["/occupancy"] == json.loads(result.stdout)["health"]["sets"]
+    assert counts["/tf"] == counts["/occupancy"]
+    assert "exists already" in str(run(*options).exception)
 
 
 def test_the_summary_for_people(drive):

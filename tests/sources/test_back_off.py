@@ -17,9 +17,10 @@ def test_waiting_times_double_up_to_the_longest():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 10_000), chances)
-def test_every_waiting_time_is_within_the_bounds(failures, chance):
-    assert 0.25 <= BackOff().delay_s(failures, chance) <= 10.0
+@given(st.integers(1, 10_000), chances, st.floats(0.01, 5), st.floats(1, 100))
+def test_every_waiting_time_is_within_the_bounds(failures, chance, shortest_s, ratio):
+    back_off = BackOff(shortest_s, shortest_s * ratio)
+    assert shortest_s <= back_off.delay_s(failures, chance) <= back_off.longest_s
 
 
 @settings(deadline=None)

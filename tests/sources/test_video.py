@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import socket
 import threading
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from octobev.errors import MissingDependency, SourceError
 from octobev.runtime.frames import Frame, PixelFormat
-from octobev.runtime.images import bgr_of
+from octobev.runtime.images import bgr_of, pixels_of
 from octobev.sources.address import DeviceAddress, FileAddress, StreamAddress, parse_address
 from octobev.sources.capture_clock import Instant
 from octobev.sources.device import DeviceSource
@@ -19,7 +20,7 @@ from octobev.sources.feed import Feed
 from octobev.sources.playback import LEAD_NS, Pace
 from octobev.sources.state import SourceCondition
 from octobev.sources.stream import StreamSource
-from octobev.sources.video import _pixels, images_of, load_av, open_video
+from octobev.sources.video import VideoImage, images_of, load_av, open_video
 from octobev.sources.video_file import FileSource
 
 MS = 1_000_000
@@ -46,8 +47,8 @@ class NeverWaits(threading.Event):
 
 def shades(frames):
     return [
-        int(np.median(cv2.imdecode(np.frombuffer(f.data, np.uint8), 1) if f.pixel_format == "jpeg" else f.data))
-        for f in frames
+        int(np.median(pixels_of(frame, (64, 48)) if frame.size is None else bgr_of(frame, frame.size)))
+        for frame in frames
     ]
 
 
@@ -55,7 +56,7 @@ def is_grey(found, indices):
     return np.allclose(found, [40 + 20 * (index % 8) for index in indices], atol=4)
 
 
-@pytest.mark.parametrize(("codec", "kind"), [("mpeg4", PixelFormat.BGR8), ("mjpeg", PixelFormat.JPEG)])
+@pytest.mark.parametrize(("codec", "kind"), [("mpeg4", PixelFormat.NV12), ("mjpeg", PixelFormat.JPEG)])
 def test_a_file_is_played_at_its_own_pace(tmp_path, make_video, codec, kind):
     path = make_video(tmp_path / "a.mkv", 5, codec)
     stop = NeverWaits()
@@ -295,37 +296,91 @@ def test_a_device_is_asked_and_its_drivers_times_are_used():
     assert (path, options["format"]) == ("/dev/video0", "v4l2")
     assert options["options"] == {"video_size": "4x2", "framerate": "25", "input_format": "yuyv422"}
     assert [frame.timestamp_ns - WALL_NS for frame in frames] == [-50 * MS, -10 * MS]
-    assert [(frame.pixel_format, frame.size) for frame in frames] == [("yuyv", (4, 2))] * 2
-    assert [set(frame.array[..., 0].ravel().tolist()) for frame in frames] == [{100}, {110}]
-    shown = [int(np.median(bgr_of(frame, (4, 2)))) for frame in frames]
-    assert shown == pytest.approx([(100 - 16) * 255 / 219, (110 - 16) * 255 / 219], abs=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "colourspace", "range_", "wanted"),
-    [
-        ("yuyv422", (6, 4), 2, 0, "yuyv"),  # says nothing, as V4L2's
-        ("yuyv422", (6, 3), 6, 1, "bgr8"),  # odd, though YUYV could be
-        ("nv12", (6, 4), 2, 0, "nv12"),
-        ("nv12", (100, 4), 5, 1, "nv12"),  # rows with gaps
-        ("nv12", (6, 4), 1, 1, "bgr8"),  # BT.709
-        ("nv12", (6, 4), 6, 2, "bgr8"),  # full range
-        ("gray", (6, 4), 2, 0, "bgr8"),
-        ("uyvy422", (6, 4), 2, 0, "bgr8"),
-    ],
-)
-def test_yuv_goes_on_as_it_is_where_the_runtime_reads_it_the_same_way(name, size, colourspace, range_, wanted):
-    width, height = size
-    picture = np.full((height, width, 3), (60, 120, 180), np.uint8)
-    image = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=name)
-    image.colorspace, image.color_range = colourspace, range_
-    data, pixel_format = _pixels(image)
-    assert pixel_format == wanted
-    frame = Frame("front", 0, data, pixel_format)
-    assert frame.size == size
-    assert cv2.absdiff(bgr_of(frame, size), image.to_ndarray(format="bgr24")).max() <= 3
+    assert [(frame.pixel_format, frame.data.shape) for frame in frames] == [("yuyv", (2, 4, 2))] * 2
+    assert [frame.data.tolist() for frame in frames] == [[[[y, 128]] * 4] * 2 for y in (100, 110)]
 
 
 def test_a_device_that_is_not_there_is_a_failure():
     with pytest.raises(SourceError, match="no such file or directory"):
         list(DeviceSource("front", DeviceAddress("/dev/video999")).frames(threading.Event()))
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1] & ~1  # RTP is even, RTCP the next
+
+
+def test_the_senders_clock_comes_with_rtcp(tmp_path):
+    port = free_port()
+    (tmp_path / "a.sdp").write_text(
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        f"m=video {port} RTP/AVP 96\na=rtpmap:96 MP4V-ES/90000\n"
+    )
+    stop = threading.Event()
+
+    def send():
+        with av.open(f"rtp://127.0.0.1:{port}", "w", format="rtp") as container:
+            stream = container.add_stream("mpeg4", rate=25, options={"g": "2"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            while not stop.wait(0.02):
+                image = np.full((48, 64, 3), 100, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        options = {"protocol_whitelist": "file,udp,rtp", "analyzeduration": "1000000"}
+        with open_video(str(tmp_path / "a.sdp"), options=options, silence_s=20) as container:
+            image = next(image for image in images_of(container) if image is not None and image.sent_ns is not None)
+    finally:
+        stop.set()
+        sender.join()
+    assert abs(image.sent_ns - Instant.now().wall_ns) < 600 * S
+
+
+@pytest.mark.parametrize(
+    ("clock", "sent_ns", "captured_ns"),
+    [
+        ("sender", WALL_NS - 80 * MS, WALL_NS - 80 * MS),
+        ("sender", WALL_NS - 3600 * S, WALL_NS),  # not set: it says nothing about our time
+        ("sender", None, WALL_NS),
+        ("arrival", WALL_NS - 80 * MS, WALL_NS),
+    ],
+)
+def test_the_senders_clock_is_taken_where_it_can_be_meant(monkeypatch, clock, sent_ns, captured_ns):
+    image = VideoImage(7 * S, sent_ns, b"jpeg", PixelFormat.JPEG)
+    monkeypatch.setattr("octobev.sources.stream.open_video", lambda *a, **k: contextlib.nullcontext())
+    monkeypatch.setattr("octobev.sources.stream.images_of", lambda container: (image for _ in range(1)))
+    source = StreamSource("front", StreamAddress("rtsp://h/a", clock=clock), now=lambda: Instant(99, WALL_NS))
+    (frame,) = source.frames(threading.Event())
+    assert frame.timestamp_ns == captured_ns
+
+
+@pytest.mark.parametrize(
+    ("name", "colorspace", "color_range", "kind"),
+    [
+        ("yuv420p", 2, 0, "nv12"),
+        ("yuv420p", 6, 1, "nv12"),
+        ("nv12", 5, 1, "nv12"),
+        ("yuyv422", 2, 0, "yuyv"),
+        ("gray", 2, 2, "mono8"),
+        ("yuv420p", 1, 1, "bgr8"),  # BT.709
+        ("yuvj420p", 2, 2, "bgr8"),
+        ("yuv420p", 2, 2, "bgr8"),  # full range
+        ("yuv422p", 2, 0, "bgr8"),
+    ],
+)
+def test_pixels_are_kept_where_the_colours_are_those_of_the_format(monkeypatch, name, colorspace, color_range, kind):
+    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), (60, 120, 200), np.uint8), format="bgr24")
+    frame = frame.reformat(format=name, dst_colorspace=colorspace if colorspace != 2 else None)
+    frame.colorspace, frame.color_range = colorspace, color_range
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    container = device_container([0])
+    monkeypatch.setattr(FakePacket, "decode", lambda self: [frame])
+    (image,) = images_of(container)
+    assert image.pixel_format == kind
+    made = Frame("front", 0, image.data, image.pixel_format)
+    assert made.size == (64, 48)
+    if kind != "mono8" and color_range != 2:
+        assert np.median(bgr_of(made, made.size), axis=(0, 1)) == pytest.approx([60, 120, 200], abs=4)
