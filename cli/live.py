@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidArgument, RigError, expected
+from .keys import AllowedOption, KeyOption, publisher_keys
 from .replay import split_names
 from .variant import Variant, VariantOption
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..replay.drive import Drive
     from ..runtime.live.health import Health
     from ..runtime.live.runtime import LiveRuntime
+    from ..runtime.topics.keys import PublisherKeys
     from ..runtime.topics.publisher import Publisher
     from ..sources.address import Address
     from ..sources.rig_sources import RigSources
@@ -66,6 +68,8 @@ def run(
             metavar="ENDPOINT", help="Publish predictions and health on ZeroMQ, e.g. ipc:///tmp/octobev.sock."
         ),
     ] = None,
+    key: KeyOption = None,
+    allowed: AllowedOption = None,
     metrics: Annotated[
         int | None,
         typer.Option(
@@ -110,12 +114,13 @@ def run(
 
     if always is not None and publish is None:
         raise typer.BadParameter("needs --publish ENDPOINT", param_hint="--always")
+    keys = publisher_keys(key, allowed, publish)
     drives = _Drives()
     used_rig, addresses = _rig_and_addresses(rig, source or [], drives)
     made = make_sources(used_rig, addresses, open_drive=drives)
     with ExitStack() as stack:
         stack.enter_context(logging_shown())
-        publisher = None if publish is None else _publisher(stack, publish)
+        publisher = None if publish is None else _publisher(stack, publish, keys)
         live = stack.enter_context(_live(bundle, used_rig, outputs, always, variant, threads, budget_ms, publisher))
         if metrics is not None:
             _serve_metrics(stack, live, metrics)
@@ -173,10 +178,10 @@ def _rig_and_addresses(rig: Path | None, sources: list[str], drives: _Drives) ->
     return used, addresses | single
 
 
-def _publisher(stack: ExitStack, endpoint: str) -> Publisher:
+def _publisher(stack: ExitStack, endpoint: str, keys: PublisherKeys | None) -> Publisher:
     from ..runtime.topics.publisher import Publisher
 
-    return stack.enter_context(Publisher(endpoint))
+    return stack.enter_context(Publisher(endpoint, keys=keys))
 
 
 def _serve_metrics(stack: ExitStack, live: LiveRuntime, port: int) -> None:
