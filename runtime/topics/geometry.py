@@ -63,8 +63,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> LayoutGeometry:
     InvalidArgument
         A shape that no geometry can have: too few points, a point that is not finite, a width of 0.
     """
-    if len(arrays.get("arms", ())) > MAX_ARMS:
-        raise WireError(expected("arms", f"at most {MAX_ARMS}", len(arrays["arms"])))
+    if (count := len(_array(arrays, "arms", "float32", (None, 4)))) > MAX_ARMS:
+        raise WireError(expected("arms", f"at most {MAX_ARMS}", count))
     arms = _unpacked(arrays, "arms", "arm_starts", 4)
     intersections = _shapes(arrays, "intersection")
     whole = _array(arrays, "intersection_whole", "bool", (len(intersections),))

@@ -132,6 +132,7 @@ def test_a_layout_that_cannot_be_has_no_geometry(make_predictions: Make) -> None
         ({"intersection_starts": np.array([0, 5, 7], np.uint32)}, "outline of an intersection must be 3 or more"),
         ({"arm_starts": np.array([0, 2], np.uint32)}, "arm_starts must be 3 numbers, got 2"),
         ({"arms": np.zeros((2, 4), np.float32)}, "arm must be finite, its width positive"),
+        ({"arms": np.float32(1)}, r"array arms must be float32 \(n, 4\), got float32 \(\)"),
         ({"arms": np.zeros((70000, 4), np.float32)}, "arms must be at most 65536, got 70000"),
     ],
 )

@@ -365,6 +365,14 @@ def test_forged_arrays(make_predictions: Make, entry: dict[str, Any], match: str
         decode(forged(parts, lambda header: header["arrays"][0].update(entry)))
 
 
+def test_an_empty_array_with_sides_that_no_array_has(make_predictions: Make) -> None:
+    topic, header, *_ = messages(make_predictions())["heat"]
+    sides = [0, *[2**31 - 1] * 3]
+    with pytest.raises(WireError, match=r"shape of values must be one that an array can have, got \(0, 2147483647, "):
+        decode(forged([topic, header, b""], lambda h: h["arrays"][0].update(shape=sides)))
+    decode(forged([topic, header, b""], lambda h: h["arrays"][0].update(shape=[0, 2**31 - 1])))
+
+
 @pytest.mark.parametrize(
     "grid",
     [
