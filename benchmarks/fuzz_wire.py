@@ -5,7 +5,8 @@
 Real messages of every kind are mutated, up to three times each: bits, lengths, parts, fields of the header, claimed
 shapes, contents of arrays, nesting, msgpack bytes. The checksum of three in four is made right again, so that the
 checks behind it are reached. What is accepted is taken apart by its accessor, too. Exit code 1 when anything but an
-Octobev error came out, when one message took longer than a second, or when memory grew by more than 64 MB.
+Octobev error came out, a warning among them, when one message took longer than a second (times are those of the
+processor), or when memory grew by more than 64 MB.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import math
 import random
 import re
 import resource
+import signal
 import struct
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -106,7 +109,7 @@ def fuzz(messages: int, seed: int) -> FuzzResult:
     """Decode so many mutated messages."""
     result = FuzzResult()
     for parts in itertools.islice(mutated_messages(seed), messages):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         try:
             _take_apart(decode(parts))
             result.accepted += 1
@@ -116,7 +119,7 @@ def fuzz(messages: int, seed: int) -> FuzzResult:
         except Exception:
             if len(result.untyped) < 20:
                 result.untyped.append(f"{[part[:4096].hex() for part in parts]}\n{traceback.format_exc()}")
-        result.slowest_s = max(result.slowest_s, time.perf_counter() - begin)
+        result.slowest_s = max(result.slowest_s, time.thread_time() - begin)
         result.messages += 1
     return result
 
@@ -409,13 +412,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    faulthandler.register(signal.SIGVTALRM, chain=True)  # says where it hangs, also in C, and ends the process
+    warnings.simplefilter("error")
     fuzz(WARM_UP, arguments.seed + 1)
     before = _resident_bytes()
     total = FuzzResult()
     begin = time.perf_counter()
     batch = 10_000
     for first in range(0, arguments.messages, batch):
-        faulthandler.dump_traceback_later(HANG_S, exit=True)  # also out of a loop in C
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_S)
         part = fuzz(min(batch, arguments.messages - first), arguments.seed * 1_000_003 + first)
         total.messages += part.messages
         total.accepted += part.accepted
@@ -423,7 +428,6 @@ def main() -> None:
         total.reasons += part.reasons
         total.untyped += part.untyped
         total.slowest_s = max(total.slowest_s, part.slowest_s)
-    faulthandler.cancel_dump_traceback_later()
     seconds = time.perf_counter() - begin
     grown = _resident_bytes() - before
     good = not total.untyped and total.slowest_s < SLOW_S and grown < GROWTH_BYTES
@@ -433,7 +437,7 @@ def main() -> None:
         "accepted": total.accepted,
         "errors": dict(total.errors),
         "untyped": len(total.untyped),
-        "slowest_ms": round(total.slowest_s * 1e3, 2),
+        "slowest_cpu_ms": round(total.slowest_s * 1e3, 2),
         "memory_growth_mb": round(grown / 1e6, 1),
         "messages_per_s": round(total.messages / seconds),
         "good": good,

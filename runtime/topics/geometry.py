@@ -102,7 +102,8 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], points: str, starts: str, colu
         raise WireError(expected(starts, f"at most {MAX_SHAPES + 1} numbers", len(at)))
     if len(at) == 0 or at[0] != 0 or at[-1] != len(rows) or (np.diff(at) < 0).any():
         raise WireError(expected(starts, f"rising from 0 to {len(rows)}", at.tolist()[:8]))
-    return [rows[first:stop].astype(np.float64) for first, stop in itertools.pairwise(at.tolist())]
+    with np.errstate(invalid="ignore"):  # NaN may be there; the shapes refuse it
+        return [rows[first:stop].astype(np.float64) for first, stop in itertools.pairwise(at.tolist())]
 
 
 def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -125,6 +125,7 @@ def test_a_layout_that_cannot_be_has_no_geometry(make_predictions: Make) -> None
         ({"road_edge_starts": np.array([0, 2**32 - 1], np.uint32)}, "road_edge_starts must be rising from 0 to 4"),
         ({"road_edge_starts": np.zeros(5000, np.uint32)}, "road_edge_starts must be at most 4097 numbers, got 5000"),
         ({"road_edge_starts": np.array([0, 1, 4], np.uint32)}, r"road_edge_confidence must be float32 \(2\), got"),
+        ({"road_edge_points": np.full((4, 2), 0x7FA00000, np.uint32).view(np.float32)}, "2 or more finite x, y"),
         ({"road_edge_confidence": np.array([1.5], np.float32)}, "confidence must be 0 to 1, got 1.5"),
         ({"road_edge_confidence": np.array([np.nan], np.float32)}, "confidence must be 0 to 1, got nan"),
         ({"corridor_points": np.zeros((4, 4), np.float32)}, "width_m must be positive, got 0"),

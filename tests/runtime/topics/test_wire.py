@@ -167,6 +167,7 @@ def test_forged_detections(make_predictions: Make, change: dict[str, Any], match
         ("boxes", np.array([[3, 0, 2, 1], [0, 0, 1, 1]], np.float32), "boxes must be x_min <= x_max"),
         ("boxes", np.full((2, 4), np.inf, np.float32), "boxes must be finite"),
         ("scores", np.array([0.5, 1.5], np.float32), "scores must be 0..1"),
+        ("scores", np.array(0.5, np.float32), r"boxes must be float32 \[1, 4\], got float32 \[2, 4\]"),
         ("class_ids", np.zeros(3, np.uint16), r"class_ids must be uint16 \[2\], got uint16 \[3\]"),
     ],
 )
