@@ -27,7 +27,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
+from octobev.runtime.live.health import CameraCondition, CameraHealth, Health, OutputHealth, Spread
 from octobev.runtime.predictions import (
     BevTensor,
     CameraOutput,
@@ -50,7 +51,7 @@ from octobev.runtime.predictions import (
     StateStatus,
 )
 from octobev.runtime.topics import geometry
-from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig, kind_of, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_health, encode_output, encode_rig, kind_of, topics_of
 from octobev.runtime.topics.message import Message
 from octobev.runtime.topics.wire import decode, pack, seal
 
@@ -74,6 +75,7 @@ READ: dict[str, Callable[[Message], object]] = {
     "raw": Message.camera_output,
     "detections": Message.detections,
     "rig": Message.rig,
+    "health": Message.health,
 }
 """Kind -> how its content is taken out."""
 
@@ -94,7 +96,10 @@ def real_messages() -> dict[str, Parts]:
     """One message of every kind, and one that is not valid."""
     predictions, rig = _predictions(), _rig()
     stamp = Stamp("a" * 32, 7, 1_700_000_000_100_000_000)
-    found: dict[str, Parts] = {"rig": list(map(bytes, encode_rig(rig, "cd" * 32, stamp)))}
+    found: dict[str, Parts] = {
+        "rig": list(map(bytes, encode_rig(rig, "cd" * 32, stamp))),
+        "health": list(map(bytes, encode_health(_health(), stamp))),
+    }
     for topic, output in topics_of(predictions).items():
         kind = "unknown" if isinstance(output, str) else kind_of(output)
         found[kind] = list(map(bytes, encode_output(topic, output, predictions, stamp, kind=kind)))
@@ -353,6 +358,31 @@ def _geometry() -> LayoutGeometry:
         road_edges=(Polyline(line - 1.0, 0.25),),
         corridors=(Corridor(line, width, along, 0.5),),
         intersections=(crossing, Intersection(line - 4.0, (), False, 0.5)),
+    )
+
+
+def _health() -> Health:
+    camera = CameraHealth(CameraCondition.OK, 5, 9.5, 80, None, 100, 90, {"late": 3}, 1, 2)
+    return Health(
+        timestamp_ns=1_700_000_000_000_000_000,
+        uptime_ns=5_000_000_000,
+        valid=True,
+        reason=None,
+        cameras={"front": camera, "rear": replace(camera, condition=CameraCondition.MISSING, reason="no frame")},
+        stages={"networks": Spread(50, 20.0, 30.0, 31.0)},
+        latency=Spread(50, 60.0, 80.0, 90.0),
+        outputs={"road_layout": OutputHealth(True, True, None, 0)},
+        sets=50,
+        incomplete=1,
+        overrun=0,
+        deadline_misses=2,
+        resets={"gap": 1},
+        queues={"results": 2},
+        stalled={},
+        errors={},
+        rss_bytes=300_000_000,
+        bundle_sha256="ab" * 32,
+        rig_sha256="cd" * 32,
     )
 
 
