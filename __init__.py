@@ -31,10 +31,12 @@ _HOME = {
     "Pose": ".fusion.pose",
     "Predictions": ".runtime.predictions",
     "Publisher": ".runtime.topics.publisher",
+    "PublisherKeys": ".runtime.topics.keys",
     "Rig": ".fusion.rig",
     "RoadLayout": ".runtime.predictions",
     "Runtime": ".runtime.engine",
     "Subscriber": ".runtime.topics.subscriber",
+    "SubscriberKeys": ".runtime.topics.keys",
     "Trajectory": ".fusion.pose",
     "ViewBuilder": ".fusion.view_builder",
     "ViewTransform": ".fusion.view",
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from .runtime.predictions import RoadLayout as RoadLayout
     from .runtime.ring.reader import FrameRingReader as FrameRingReader
     from .runtime.ring.writer import FrameRingWriter as FrameRingWriter
+    from .runtime.topics.keys import PublisherKeys as PublisherKeys
+    from .runtime.topics.keys import SubscriberKeys as SubscriberKeys
     from .runtime.topics.publisher import Publisher as Publisher
     from .runtime.topics.subscriber import Subscriber as Subscriber
 

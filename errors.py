@@ -63,6 +63,10 @@ class TopicTimeout(OctobevError, TimeoutError):
     """No message arrived in time."""
 
 
+class KeyFileError(OctobevError, ValueError):
+    """A file or directory of CURVE keys that is not what it must be, or that others can read or write."""
+
+
 class FrameRingError(OctobevError, ValueError):
     """A file that is not a frame ring, or a ring that contradicts itself."""
 

@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, evaluate, health, live, replay, rig, topic
+    from . import bundle, doctor, drive, evaluate, health, keys, live, replay, rig, topic
     from .fault_option import FAULT_HELP
 
     app = typer.Typer(
@@ -36,6 +36,7 @@ def build() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.add_typer(drive.app, name="drive")
     app.add_typer(topic.app, name="topic")
+    app.add_typer(keys.app, name="keys")
     app.add_typer(rig.app, name="rig")
     app.add_typer(bundle.app, name="bundle")
     return app

@@ -49,7 +49,7 @@ FAULT_HELP: Final = """\
 
 - `slow:hydranet+50ms@..` each run of a network takes longer
 
-- `stall-subscriber@..` a subscriber that never reads; needs `--publish`
+- `stall-subscriber@..` a subscriber that never reads; needs `--publish` without `--key`
 
 - `full-disk@3s` no room for the recording; needs `--record`
 
@@ -72,7 +72,7 @@ def parse_faults(texts: Sequence[str] | None, *, published: bool, recorded: bool
         except InvalidArgument as error:
             raise typer.BadParameter(str(error), param_hint="--fault") from error
         if isinstance(fault, StalledSubscriber) and not published:
-            raise typer.BadParameter(f"{text} needs --publish ENDPOINT", param_hint="--fault")
+            raise typer.BadParameter(f"{text} needs --publish ENDPOINT without --key", param_hint="--fault")
         if isinstance(fault, FullDisk) and not recorded:
             raise typer.BadParameter(f"{text} needs --record OUT.mcap", param_hint="--fault")
         faults.append(fault)

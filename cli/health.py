@@ -17,8 +17,9 @@ from ..runtime.topics.message import Message
 from ..runtime.topics.names import HEALTH
 from ..runtime.topics.subscriber import Subscriber
 from . import EXIT_LOSS
+from .keys import KeyOption, ServerKeyOption, subscriber_keys
 from .lines import emit
-from .topic import Insecure, Json, complaint
+from .topic import Json, complaint
 
 REFRESH_S = 0.25
 SILENT_S = 2.0
@@ -67,7 +68,8 @@ def health(
             min=0, metavar="S", help="Stop after S seconds without a report; 0: never. [default: 5 with --once, else 0]"
         ),
     ] = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Show how a live runtime is doing: cameras, stages, outputs, counters.
 
@@ -78,7 +80,7 @@ def health(
     predictions are not valid, a camera is not ok, or a stage is stuck.
     """
     limit_s = (ONCE_S if once else 0.0) if timeout is None else timeout
-    with Subscriber(endpoint, HEALTH, insecure=insecure) as subscriber:
+    with Subscriber(endpoint, HEALTH, keys=subscriber_keys(key, server_key)) as subscriber:
         ill = False
         with contextlib.suppress(KeyboardInterrupt):
             if once:

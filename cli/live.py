@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidArgument, RigError, expected
+from .keys import AllowedOption, KeyOption, publisher_keys
 from .replay import split_names
 from .variant import Variant, VariantOption
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..runtime.frames import Frame
     from ..runtime.live.health import Health
     from ..runtime.live.runtime import LiveRuntime
+    from ..runtime.topics.keys import PublisherKeys
     from ..runtime.topics.publisher import Publisher
     from ..sources.address import Address
     from ..sources.rig_sources import RigSources
@@ -70,6 +72,8 @@ def run(
             metavar="ENDPOINT", help="Publish predictions and health on ZeroMQ, e.g. ipc:///tmp/octobev.sock."
         ),
     ] = None,
+    key: KeyOption = None,
+    allowed: AllowedOption = None,
     record: Annotated[
         Path | None, typer.Option(metavar="OUT.mcap", help="Record predictions (Foxglove schemas, MCAP).")
     ] = None,
@@ -118,13 +122,14 @@ def run(
 
     if always is not None and publish is None:
         raise typer.BadParameter("needs --publish ENDPOINT", param_hint="--always")
+    keys = publisher_keys(key, allowed, publish)
     drives = _Drives()
     used_rig, addresses = _rig_and_addresses(rig, source or [], drives)
     made = make_sources(used_rig, addresses, open_drive=drives)
     with ExitStack() as stack:
         stack.enter_context(logging_shown())
         recording, sinks = (None, None) if record is None else _recording(stack, record, used_rig, force)
-        publisher = None if publish is None else _publisher(stack, publish)
+        publisher = None if publish is None else _publisher(stack, publish, keys)
         live = stack.enter_context(
             _live(bundle, used_rig, outputs, always, variant, threads, budget_ms, publisher, sinks)
         )
@@ -184,10 +189,10 @@ def _rig_and_addresses(rig: Path | None, sources: list[str], drives: _Drives) ->
     return used, addresses | single
 
 
-def _publisher(stack: ExitStack, endpoint: str) -> Publisher:
+def _publisher(stack: ExitStack, endpoint: str, keys: PublisherKeys | None) -> Publisher:
     from ..runtime.topics.publisher import Publisher
 
-    return stack.enter_context(Publisher(endpoint))
+    return stack.enter_context(Publisher(endpoint, keys=keys))
 
 
 def _recording(stack: ExitStack, path: Path, rig: Rig, force: bool) -> tuple[RecordingSink, LiveSinks]:

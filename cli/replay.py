@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .fault_option import FaultOption, FaultSeedOption, parse_faults
+from .keys import AllowedOption, KeyOption, publisher_keys
 from .replay_options import ReplayOptions
 from .variant import Variant, VariantOption
 
@@ -43,6 +44,8 @@ def replay(
     publish: Annotated[
         str | None, typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, e.g. ipc:///tmp/octobev.sock.")
     ] = None,
+    key: KeyOption = None,
+    allowed: AllowedOption = None,
     record: Annotated[
         Path | None, typer.Option(metavar="OUT.mcap", help="Record predictions (Foxglove schemas, MCAP).")
     ] = None,
@@ -81,6 +84,7 @@ def replay(
     for option, given in (("--record-frames", record_frames), ("--record-belief", record_belief)):
         if given and record is None:
             raise typer.BadParameter("needs --record OUT.mcap", param_hint=option)
+    keys = publisher_keys(key, allowed, publish)
     options = ReplayOptions(
         drive=drive,
         bundle=bundle,
@@ -92,13 +96,14 @@ def replay(
         start_s=start,
         duration_s=duration,
         publish=publish,
+        keys=keys,
         record=record,
         record_frames=record_frames,
         record_belief=record_belief,
         pictures=pictures,
         threads=threads,
         force=force,
-        faults=parse_faults(fault, published=publish is not None, recorded=record is not None),
+        faults=parse_faults(fault, published=publish is not None and keys is None, recorded=record is not None),
         fault_seed=fault_seed,
         as_json=as_json,
     )

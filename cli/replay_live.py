@@ -34,7 +34,9 @@ def replay_live(options: ReplayOptions) -> None:
         recording, disk = options.recording(stack, rig)
         if recording is not None:
             sinks["record"] = recording
-        published = None if options.publish is None else stack.enter_context(Publisher(options.publish))
+        published = None
+        if options.publish is not None:
+            published = stack.enter_context(Publisher(options.publish, keys=options.keys))
         taken = LiveSinks(sinks, keep_images=options.record_frames or options.pictures is not None)
         settings = LiveSettings(threads=options.threads, variant=options.variant.value)
         runtime = stack.enter_context(

@@ -30,7 +30,7 @@ def replay_lockstep(options: ReplayOptions) -> None:
         )
         sinks: dict[str, Sink] = {}
         if options.publish is not None:
-            sinks["publish"] = publish_to(stack, options.publish, runtime)
+            sinks["publish"] = publish_to(stack, options.publish, options.keys, runtime)
         if options.pictures is not None:
             sinks["pictures"] = draw_into(stack, options.pictures, rig, source.name)
         recording, disk = options.recording(stack, rig)

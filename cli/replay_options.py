@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..runtime.bundle import Bundle
     from ..runtime.engine import Runtime
     from ..runtime.live.runtime import LiveRuntime
+    from ..runtime.topics.keys import PublisherKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ReplayOptions:
     start_s: float
     duration_s: float | None
     publish: str | None
+    keys: PublisherKeys | None
     record: Path | None
     record_frames: bool
     record_belief: bool

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from ..replay.recording import RecordingSink
     from ..runtime.engine import Runtime
     from ..runtime.predictions import Predictions
+    from ..runtime.topics.keys import PublisherKeys
 
 
-def publish_to(stack: ExitStack, endpoint: str, runtime: Runtime) -> Sink:
+def publish_to(stack: ExitStack, endpoint: str, keys: PublisherKeys | None, runtime: Runtime) -> Sink:
     """Publish on an endpoint."""
     from ..runtime.topics.publisher import Publisher
 
-    publisher = stack.enter_context(Publisher(endpoint))
+    publisher = stack.enter_context(Publisher(endpoint, keys=keys))
     publisher.set_rig(runtime.rig, runtime.provenance.rig_sha256)
     return lambda step, predictions: publisher.publish(predictions)
 

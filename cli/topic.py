@@ -12,10 +12,12 @@ import msgspec
 import typer
 
 from ..errors import TopicError, TopicTimeout
+from ..runtime.topics.keys import SubscriberKeys
 from ..runtime.topics.message import Message
 from ..runtime.topics.meter import DelaySummary, TopicMeter, TopicSummary
 from ..runtime.topics.subscriber import Subscriber
 from . import EXIT_LOSS
+from .keys import KeyOption, ServerKeyOption, subscriber_keys
 from .lines import emit
 
 app = typer.Typer(no_args_is_help=True, help="Look at what is published on an endpoint.")
@@ -30,7 +32,6 @@ Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after 
 Timeout = Annotated[
     float, typer.Option(min=0, metavar="S", help="Stop after S seconds without a message; 0 waits for ever.")
 ]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Allow tcp beyond this machine, without encryption.")]
 
 
 @app.command("list")
@@ -39,10 +40,12 @@ def list_topics(
     json: Json = False,
     timeout: Annotated[float, typer.Option(min=0.01, metavar="S", help="How long to listen.")] = LISTEN_S,
     count: Count = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """List what is published while listening for a second, and the static `rig`."""
-    with Subscriber(endpoint, hwm=64, insecure=insecure) as subscriber:
+    keys = subscriber_keys(key, server_key)
+    with Subscriber(endpoint, hwm=64, keys=keys) as subscriber:
         meters, ended = _listen(subscriber, time.monotonic() + timeout, count)
         if not meters and not ended:
             raise TopicTimeout(f"{endpoint}: nothing is published there in {timeout:g} s{complaint(subscriber)}")
@@ -56,13 +59,15 @@ def echo(
     json: Json = False,
     timeout: Timeout = 5.0,
     count: Count = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Print each message: what it is, its arrays and their ranges."""
+    keys = subscriber_keys(key, server_key)
     meters: dict[str, TopicMeter] = {}
-    with Subscriber(endpoint, topic, insecure=insecure) as subscriber:
+    with Subscriber(endpoint, topic, keys=keys) as subscriber:
         with contextlib.suppress(KeyboardInterrupt):
-            for message in _messages(subscriber, meters, timeout, count):
+            for message in _messages(subscriber, meters, timeout, count, keys):
                 emit(_as_json(message) if json else _as_text(message))
         if not json:
             _report(subscriber, meters, _list_line, json, final=True, stream=sys.stderr)
@@ -76,10 +81,11 @@ def hz(
     json: Json = False,
     timeout: Timeout = 5.0,
     count: Count = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Measure how often messages come."""
-    _measure(endpoint, topic, _hz_line, json, timeout, count, insecure)
+    _measure(endpoint, topic, _hz_line, json, timeout, count, subscriber_keys(key, server_key))
 
 
 @app.command()
@@ -89,10 +95,11 @@ def bw(
     json: Json = False,
     timeout: Timeout = 5.0,
     count: Count = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Measure how many bytes messages take."""
-    _measure(endpoint, topic, _bandwidth_line, json, timeout, count, insecure)
+    _measure(endpoint, topic, _bandwidth_line, json, timeout, count, subscriber_keys(key, server_key))
 
 
 @app.command()
@@ -102,10 +109,11 @@ def delay(
     json: Json = False,
     timeout: Timeout = 5.0,
     count: Count = None,
-    insecure: Insecure = False,
+    key: KeyOption = None,
+    server_key: ServerKeyOption = None,
 ) -> None:
     """Measure how old messages are: since they were published, and since their images were taken."""
-    _measure(endpoint, topic, _delay_line, json, timeout, count, insecure)
+    _measure(endpoint, topic, _delay_line, json, timeout, count, subscriber_keys(key, server_key))
 
 
 def _measure(
@@ -115,13 +123,13 @@ def _measure(
     json: bool,
     timeout: float,
     count: int | None,
-    insecure: bool,
+    keys: SubscriberKeys | None,
 ) -> None:
     meters: dict[str, TopicMeter] = {}
-    with Subscriber(endpoint, topic, insecure=insecure) as subscriber:
+    with Subscriber(endpoint, topic, keys=keys) as subscriber:
         due = time.monotonic() + REPORT_S
         with contextlib.suppress(KeyboardInterrupt):
-            for _ in _messages(subscriber, meters, timeout, count):
+            for _ in _messages(subscriber, meters, timeout, count, keys):
                 if time.monotonic() >= due:
                     _report(subscriber, meters, line, json, final=False)
                     due = time.monotonic() + REPORT_S
@@ -130,7 +138,11 @@ def _measure(
 
 
 def _messages(
-    subscriber: Subscriber, meters: dict[str, TopicMeter], timeout_s: float, count: int | None
+    subscriber: Subscriber,
+    meters: dict[str, TopicMeter],
+    timeout_s: float,
+    count: int | None,
+    keys: SubscriberKeys | None,
 ) -> Iterator[Message]:
     """Messages until silence or `count` of them; silence from the start is an error that names what is there."""
     received = 0
@@ -142,11 +154,13 @@ def _messages(
             yield message
     except TopicTimeout as silence:
         if received == 0:
-            raise _unknown_topic(subscriber, silence) from None
+            raise _unknown_topic(subscriber, silence, keys) from None
 
 
-def _unknown_topic(subscriber: Subscriber, silence: TopicTimeout) -> TopicError | TopicTimeout:
-    with Subscriber(subscriber.endpoint, hwm=64, insecure=True) as everything:
+def _unknown_topic(
+    subscriber: Subscriber, silence: TopicTimeout, keys: SubscriberKeys | None
+) -> TopicError | TopicTimeout:
+    with Subscriber(subscriber.endpoint, hwm=64, keys=keys) as everything:
         meters, _ = _listen(everything, time.monotonic() + LISTEN_S, None)
     if not meters:
         return silence
@@ -196,10 +210,11 @@ def _finish(subscriber: Subscriber) -> None:
 
 
 def complaint(subscriber: Subscriber) -> str:
-    """What to say about malformed messages, if any came."""
+    """What to say about malformed messages and about a publisher that lets nobody in."""
+    refusal = f": {subscriber.refusal}" if subscriber.refusal is not None else ""
     if not subscriber.malformed:
-        return ""
-    return f": {subscriber.malformed} malformed messages skipped, last: {subscriber.last_error}"
+        return refusal
+    return f"{refusal}: {subscriber.malformed} malformed messages skipped, last: {subscriber.last_error}"
 
 
 def _list_line(summary: TopicSummary) -> str:

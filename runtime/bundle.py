@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import stat
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +60,9 @@ REFERENCE_BUNDLE: Final = Path(__file__).parent.parent / "models" / "reference"
 """The bundle that is shipped in the package."""
 
 _LARGEST_MANIFEST: Final = 1 << 20
+_MOST_DOTS: Final = 64
+"""In a line: tomllib's memory grows with the square of the parts of a key, 100,000 of them (a.a.a...) take 40 GB."""
+
 _LARGEST_MODEL: Final = (1 << 31) - 1  # one protobuf message holds no more
 
 
@@ -206,6 +212,21 @@ class Bundle:
             return _read_model(self.path, spec.variants[chosen], f"{where}.variants.{chosen}")
         return _read_model(self.path, spec, where)
 
+    def check_models(self) -> None:
+        """Check the hash of every model, without holding one in memory.
+
+        Raises
+        ------
+        BundleError
+            As :meth:`model_bytes`.
+        """
+        for network_id, network in self.manifest.networks.items():
+            where = f"{self.path / MANIFEST_NAME}: networks.{network_id}"
+            files = {where: network} | {f"{where}.variants.{name}": file for name, file in network.variants.items()}
+            for place, spec in files.items():
+                with _open_model(self.path, spec, place) as file:
+                    _check_hash(hashlib.file_digest(file, "sha256").hexdigest(), spec, place)
+
     def _network(self, network_id: str) -> NetworkSpec:
         if network_id not in self.manifest.networks:
             raise InvalidArgument(expected("network", f"one of {', '.join(self.manifest.networks)}", network_id))
@@ -237,18 +258,17 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(expected(f"{file}: size", f"at most {_LARGEST_MANIFEST} bytes", file.stat().st_size))
     content = file.read_bytes()
     bundle = Bundle(directory, hashlib.sha256(content).hexdigest(), decode_manifest(content, str(file)))
-    for network_id, spec in bundle.manifest.networks.items():
-        bundle.model_bytes(network_id)
-        for variant in spec.variants:
-            bundle.model_bytes(network_id, variant)
+    bundle.check_models()
     return bundle
 
 
 def decode_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
     """Decode and check the bytes of a `bundle.toml`; `where` names the file in messages."""
+    if (dots := max(line.count(b".") for line in content.split(b"\n"))) > _MOST_DOTS:
+        raise BundleError(expected(f"{where}: dots in a line", f"at most {_MOST_DOTS}", dots))
     try:
         document = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or an endless whole number
         raise BundleError(f"{where}: not a TOML file: {error}") from error
     try:
         manifest = build(Manifest, document)
@@ -259,22 +279,31 @@ def decode_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
 
 
 def _read_model(directory: Path, spec: NetworkSpec | NetworkVariant, where: str) -> bytes:
+    with _open_model(directory, spec, where) as file:
+        content = file.read(_LARGEST_MODEL)
+    _check_hash(hashlib.sha256(content).hexdigest(), spec, where)
+    return content
+
+
+@contextlib.contextmanager
+def _open_model(directory: Path, spec: NetworkSpec | NetworkVariant, where: str) -> Iterator[BufferedReader]:
+    """Open a plain file inside the bundle, of a size that a model can have."""
     try:
-        file = (directory / spec.file).resolve(strict=True)
-        status = file.stat()
+        path = (directory / spec.file).resolve(strict=True)
+        if not path.is_relative_to(directory.resolve()):
+            raise BundleError(expected(f"{where}.file", "a file inside the bundle", f"{spec.file}, a link to {path}"))
+        # not blocking: somebody might have put a pipe there; the checks are of what was opened
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(expected(f"{where}.file", "a plain file", spec.file))
+            if not 0 < status.st_size <= _LARGEST_MODEL:
+                raise BundleError(expected(f"{where}.file: size", f"1..{_LARGEST_MODEL} bytes", status.st_size))
+            yield file
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
         raise BundleError(expected(f"{where}.file", "a file in the bundle", f"{spec.file} ({error})")) from error
-    if not file.is_relative_to(directory.resolve()):
-        raise BundleError(expected(f"{where}.file", "a file inside the bundle", f"{spec.file}, a link to {file}"))
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(expected(f"{where}.file", "a plain file", spec.file))
-    if not 0 < status.st_size <= _LARGEST_MODEL:
-        raise BundleError(expected(f"{where}.file: size", f"1..{_LARGEST_MODEL} bytes", status.st_size))
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise BundleError(expected(f"{where}.file", "readable", f"{spec.file} ({error})")) from error
-    actual = hashlib.sha256(content).hexdigest()
+
+
+def _check_hash(actual: str, spec: NetworkSpec | NetworkVariant, where: str) -> None:
     if actual != spec.sha256:
         raise BundleError(expected(f"{where}.sha256", f"that of {spec.file} ({actual})", spec.sha256))
-    return content

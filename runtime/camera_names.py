@@ -44,4 +44,9 @@ def select_cameras(rig: Rig, names: Sequence[str], where: str) -> tuple[str, ...
 
 
 def _expression(name: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, name.split(ANY))), re.IGNORECASE if ANY in name else 0)
+    first, *others = map(re.escape, name.split(ANY))
+    if not others:
+        return re.compile(first)
+    # atomic groups: each part where it is found first, or a pattern of many parts would be tried in every way
+    between = "".join(f"(?>.*?{part})" for part in others[:-1])
+    return re.compile(f"{first}{between}.*{others[-1]}", re.IGNORECASE)

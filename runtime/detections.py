@@ -46,7 +46,7 @@ class Detections:
     """Kind of the output, as a manifest calls it."""
 
     def __post_init__(self) -> None:
-        count = len(self.scores)
+        count = self.scores.size
         for name, dtype in _FIELDS.items():
             array, shape = getattr(self, name), (count, 4) if name == "boxes" else (count,)
             if array.dtype != dtype or array.shape != shape:

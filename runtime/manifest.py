@@ -20,6 +20,7 @@ from .manifest_checks import (
     check_name,
     check_not_empty,
     check_positive,
+    check_provider_options,
     check_unique,
     check_variants,
 )
@@ -364,10 +365,13 @@ class CastOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """One ONNX Runtime execution provider and its options."""
+    """One ONNX Runtime execution provider and its options, see :data:`.manifest_checks.PROVIDER_OPTIONS`."""
 
     name: str
     options: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        check_provider_options(self.options)
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Final
 
@@ -14,6 +15,14 @@ RESERVED_NAMES: Final = frozenset({"camera", "health", "rig"})
 
 OTHER_VARIANTS: Final = ("int8",)
 """Variants that a manifest may list beside the network itself."""
+
+PROVIDER_OPTIONS: Final = (
+    "arena_extend_strategy", "cudnn_conv_algo_search", "device_id", "device_type", "do_copy_in_default_stream",
+    "enable_htp_fp16_precision", "gpu_mem_limit", "htp_performance_mode", "inference_precision", "intra_op_num_threads",
+    "migraphx_fp16_enable", "num_of_threads", "num_streams", "precision", "trt_builder_optimization_level",
+    "trt_fp16_enable", "trt_int8_enable", "trt_max_workspace_size", "use_arena", "use_tf32",
+)  # fmt: skip
+"""What a manifest may set: none of these names a file, loads a library or is a pointer, as other options do."""
 
 _NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
 _SHA256_DIGITS: Final = 64
@@ -33,7 +42,7 @@ def check_not_empty(what: str, values: Sized) -> None:
 
 def check_unique(what: str, values: Sequence[str]) -> None:
     """Refuse a list that has something twice."""
-    if twice := sorted({value for value in values if values.count(value) > 1}):
+    if twice := sorted(value for value, count in Counter(values).items() if count > 1):
         raise BundleError(expected(what, "unique", f"{', '.join(twice)} more than once"))
 
 
@@ -66,6 +75,12 @@ def check_variants(names: Collection[str]) -> None:
     """Refuse variants that nobody knows."""
     if unknown := sorted(set(names) - set(OTHER_VARIANTS)):
         raise BundleError(expected("variants", f"among {', '.join(OTHER_VARIANTS)}", ", ".join(unknown)))
+
+
+def check_provider_options(names: Collection[str]) -> None:
+    """Refuse options by which a bundle could load a library, write a file or hand over a pointer."""
+    if unknown := sorted(set(names) - set(PROVIDER_OPTIONS)):
+        raise BundleError(expected("options", f"among {', '.join(PROVIDER_OPTIONS)}", ", ".join(unknown)))
 
 
 def check_cameras(cameras: Sequence[str]) -> None:

@@ -20,6 +20,9 @@ HEARTBEAT_MS: Final = 1000
 HEARTBEAT_TIMEOUT_MS: Final = 3000
 """A side that does not answer for so long is gone."""
 
+HANDSHAKE_MS: Final = 5000
+"""How long a connection may take to become one, on either side."""
+
 MAX_IPC_PATH_BYTES: Final = 107
 """Longest path of a Unix domain socket on Linux, without the closing zero."""
 
@@ -34,13 +37,14 @@ def default_endpoint() -> str:
     Raises
     ------
     EndpointError
-        The directory belongs to somebody else, is a link, or others may enter it.
+        The directory belongs to somebody else, is a link, or others may enter it, or replace it by another.
     """
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime_dir) and os.path.isdir(runtime_dir):
         folder = Path(runtime_dir, "octobev")
     else:
         folder = Path(tempfile.gettempdir(), f"octobev-{os.getuid()}")
+    _check_parent(folder.parent)
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
@@ -53,11 +57,15 @@ def default_endpoint() -> str:
     return f"ipc://{folder}/topics"
 
 
-def check_endpoint(endpoint: str, *, insecure: bool = False) -> str:
+def check_endpoint(endpoint: str, *, encrypted: bool = False) -> str:
     """Return an endpoint if it may be used.
 
-    `ipc://PATH`, `tcp://HOST:PORT` and `inproc://NAME` are known. Messages are not encrypted and nobody is asked who
-    he is, so tcp is for the loopback interface (127.0.0.0/8, ::1, localhost) unless `insecure` is set.
+    `ipc://PATH`, `tcp://HOST:PORT` and `inproc://NAME` are known. Without CURVE keys messages are not encrypted and
+    nobody is asked who he is: then tcp is for the loopback interface (127.0.0.0/8, ::1, localhost).
+
+    Parameters
+    ----------
+    encrypted : whether keys are at hand
 
     Raises
     ------
@@ -70,7 +78,7 @@ def check_endpoint(endpoint: str, *, insecure: bool = False) -> str:
     if transport == "ipc":
         _check_path(endpoint, address)
     elif transport == "tcp":
-        _check_host(endpoint, address, insecure)
+        _check_host(endpoint, address, encrypted)
     return endpoint
 
 
@@ -115,6 +123,24 @@ def remove_path(endpoint: str, identity: tuple[int, int] | None) -> None:
             os.unlink(endpoint.removeprefix("ipc://"))
 
 
+def _check_parent(parent: Path) -> None:
+    """Raise where others may rename what this user makes: writable for them, and not sticky as /tmp is."""
+    try:
+        status = parent.stat()
+    except OSError as error:
+        raise EndpointError(f"{parent}: cannot make the directory for topics: {error.strerror}") from error
+    shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if shared or status.st_uid not in (os.getuid(), 0):
+        raise EndpointError(
+            f"{parent}: "
+            + expected(
+                "place for topics",
+                "your own or root's, and sticky if others may write there",
+                f"{stat.filemode(status.st_mode)} of user {status.st_uid}",
+            )
+        )
+
+
 def _check_path(endpoint: str, path: str) -> None:
     if not path.startswith("/"):
         raise InvalidArgument(expected("path of an ipc endpoint", "absolute", repr(endpoint)))
@@ -124,15 +150,15 @@ def _check_path(endpoint: str, path: str) -> None:
         )
 
 
-def _check_host(endpoint: str, address: str, insecure: bool) -> None:
+def _check_host(endpoint: str, address: str, encrypted: bool) -> None:
     match = _TCP.fullmatch(address)
     if match is None or (match["port"] != "*" and int(match["port"]) > 65535):
         raise InvalidArgument(expected("tcp endpoint", "tcp://HOST:PORT", repr(endpoint)))
-    if not insecure and not _is_loopback(match["host"].strip("[]")):
+    if not encrypted and not _is_loopback(match["host"].strip("[]")):
         raise InvalidArgument(
-            f"{endpoint}: topics beyond this machine need encryption, which Octobev does not have yet; "
-            "use ipc or loopback tcp, or allow it with insecure=True (--insecure): "
-            "then anybody on the network may read what is published or publish in your place"
+            f"{endpoint}: topics beyond this machine need CURVE keys on both sides, or anybody on the network could "
+            "read them and publish in your place: make keys with `octobev keys new` and give keys= (--key), "
+            "or use ipc or loopback tcp"
         )
 
 

@@ -63,8 +63,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> LayoutGeometry:
     InvalidArgument
         A shape that no geometry can have: too few points, a point that is not finite, a width of 0.
     """
-    if len(arrays.get("arms", ())) > MAX_ARMS:
-        raise WireError(expected("arms", f"at most {MAX_ARMS}", len(arrays["arms"])))
+    if (count := len(_array(arrays, "arms", "float32", (None, 4)))) > MAX_ARMS:
+        raise WireError(expected("arms", f"at most {MAX_ARMS}", count))
     arms = _unpacked(arrays, "arms", "arm_starts", 4)
     intersections = _shapes(arrays, "intersection")
     whole = _array(arrays, "intersection_whole", "bool", (len(intersections),))
@@ -102,7 +102,8 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], points: str, starts: str, colu
         raise WireError(expected(starts, f"at most {MAX_SHAPES + 1} numbers", len(at)))
     if len(at) == 0 or at[0] != 0 or at[-1] != len(rows) or (np.diff(at) < 0).any():
         raise WireError(expected(starts, f"rising from 0 to {len(rows)}", at.tolist()[:8]))
-    return [rows[first:stop].astype(np.float64) for first, stop in itertools.pairwise(at.tolist())]
+    with np.errstate(invalid="ignore"):  # NaN may be there; the shapes refuse it
+        return [rows[first:stop].astype(np.float64) for first, stop in itertools.pairwise(at.tolist())]
 
 
 def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

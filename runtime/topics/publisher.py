@@ -22,6 +22,7 @@ from ..live.health import Health
 from ..predictions import Predictions
 from .encode import Stamp, belief_topic, encode_health, encode_output, encode_rig, geometry_topic, kind_of, topics_of
 from .endpoints import (
+    HANDSHAKE_MS,
     HEARTBEAT_MS,
     HEARTBEAT_TIMEOUT_MS,
     check_endpoint,
@@ -30,16 +31,19 @@ from .endpoints import (
     refuse_taken_path,
     remove_path,
 )
+from .gate import CHECK_S, Gate
 from .header import MAX_PART_BYTES, UNKNOWN_KIND
+from .keys import PublisherKeys
 from .names import HEALTH, RESERVED, RIG, check_topic, topic_part
 from .wire import Buffer
 
-HANDSHAKE_MS: Final = 5000
 MAX_SUBSCRIPTION_BYTES: Final = 4096
 """Longest part taken from a subscriber; a subscription is a topic name and one byte."""
 
 _SUBSCRIPTIONS_AT_ONCE: Final = 256
 """Subscriptions read before the lock is given to whoever publishes."""
+
+_BIND_AGAIN_S: Final = 0.05
 
 _LOG: Final = logging.getLogger("octobev.topics")
 
@@ -56,12 +60,16 @@ class Publisher:
         :func:`~octobev.runtime.topics.endpoints.default_endpoint`
     hwm : how many sets of predictions wait for a subscriber that does not keep up; what is newer is dropped for him
     max_part_bytes : largest array that may be published, bytes
-    insecure : allow tcp beyond the loopback interface, readable and forgeable by everybody on the network
+    keys : encrypt with CURVE, and let nobody in whose public key is not in a directory; needed for tcp beyond the
+        loopback interface, possible everywhere. A key added to the directory counts at once. When one that was let in
+        is removed, within a second all subscribers are disconnected; those still allowed connect again by themselves.
 
     Raises
     ------
     InvalidArgument
-        Not an endpoint, or tcp beyond loopback without `insecure`.
+        Not an endpoint, or tcp beyond loopback without `keys`.
+    MissingFile, KeyFileError
+        A key file or the directory of allowed keys is not there, or others may read or write it, or it holds no key.
     EndpointError
         The endpoint cannot be bound: address in use, no such directory, not permitted.
     """
@@ -72,11 +80,11 @@ class Publisher:
         *,
         hwm: int = 4,
         max_part_bytes: int = MAX_PART_BYTES,
-        insecure: bool = False,
+        keys: PublisherKeys | None = None,
     ) -> None:
         if hwm < 1:
             raise InvalidArgument(expected("hwm", "at least 1", hwm))
-        endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, insecure=insecure)
+        endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, encrypted=keys is not None)
         self.session = uuid.uuid4().hex
         self.max_part_bytes = max_part_bytes
         self._hwm = hwm
@@ -91,6 +99,8 @@ class Publisher:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         try:
+            self._gate = None if keys is None else Gate(self._context, keys)
+            self._set_up(endpoint)
             self._bind(endpoint)
         except BaseException:
             self._context.destroy(linger=0)
@@ -213,7 +223,7 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _bind(self, endpoint: str) -> None:
+    def _set_up(self, endpoint: str) -> None:
         self._socket.linger = 0
         self._socket.setsockopt(zmq.SNDHWM, self._hwm)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
@@ -222,6 +232,10 @@ class Publisher:
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+        if self._gate is not None:
+            self._gate.guard(self._socket)
+
+    def _bind(self, endpoint: str) -> None:
         refuse_taken_path(endpoint)
         try:
             self._socket.bind(endpoint)
@@ -230,22 +244,39 @@ class Publisher:
             raise EndpointError(f"{endpoint}: cannot publish there: {reason}") from error
         self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._path_identity = identity_of(self._endpoint)
+        self._listening = True
 
     def _serve(self) -> None:
-        """Thread: wait on the socket's descriptor (edge-triggered: read to the end) and on the wake-up line."""
+        """Thread: wait on descriptors of sockets (edge-triggered: read to the end) and on the wake-up line."""
+        wait_s = None if self._gate is None else CHECK_S
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket.FD, selectors.EVENT_READ)
             selector.register(self._wake_receiver, selectors.EVENT_READ)
+            if self._gate is not None:
+                selector.register(self._gate.descriptor, selectors.EVENT_READ)
             while True:
+                expelled = self._gate is not None and self._gate.attend(time.monotonic())
                 with self._changed:
                     if self._closed:
                         return
+                    bound = self._bound(expelled)
                     self._read_subscriptions()
                     more = self._pending()
                 if not more:
-                    selector.select()
+                    selector.select(wait_s if bound else _BIND_AGAIN_S)
                     with contextlib.suppress(BlockingIOError):
                         self._wake_receiver.recv(4096)
+
+    def _bound(self, expelled: bool) -> bool:
+        """Whether subscribers can connect. To part from one that was expelled, part from all and bind again."""
+        if expelled:
+            _LOG.warning("%s: a key was removed: all subscribers are disconnected and may come again", self._endpoint)
+            self._socket.unbind(self._endpoint)
+            self._listening = False
+        if not self._listening:
+            with contextlib.suppress(EndpointError):  # the listener of before may not be closed yet
+                self._bind(self._endpoint)
+        return self._listening
 
     def _read_subscriptions(self) -> None:
         """Take what subscribers asked for, a limited number at once. The lock is held."""

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,8 +16,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from ...errors import EndpointError, InvalidArgument, TopicTimeout, WireError, expected
-from .endpoints import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, check_endpoint, default_endpoint
+from .endpoints import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, check_endpoint, default_endpoint
 from .header import MAX_PART_BYTES
+from .keys import SubscriberKeys, read_public_key, read_secret_key
 from .message import Message
 from .names import topic_patterns
 from .wire import Buffer, decode
@@ -32,6 +34,22 @@ WATCH_MS: Final = 500
 
 _DRAIN_AT_MOST: Final = 1024
 """Messages that :meth:`Subscriber.latest` reads before it answers, however fast they come."""
+
+_REFUSALS: Final[dict[int, str]] = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the publisher does not allow this subscriber's key",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "only one of publisher and subscriber uses keys, or that is no publisher",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: no publisher, or one with other keys than expected",
+}
+
+_WATCHED: Final = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
 
 _LOG: Final = logging.getLogger("octobev.topics")
 
@@ -51,12 +69,15 @@ class Subscriber:
     topics : names or patterns (`road_layout`, `camera/*/depth`, `*`); None is everything
     hwm : how many messages per name or pattern wait here before the publisher keeps them, and then drops
     max_part_bytes : a larger part is not taken: its connection is closed, made again, and :attr:`malformed` counted
-    insecure : allow tcp beyond the loopback interface: what comes may be from anybody
+    keys : believe only the publisher who has the secret key to a certain public one, and be known to him; needed for
+        tcp beyond the loopback interface, and wherever the publisher has keys
 
     Raises
     ------
     InvalidArgument
-        Not an endpoint, or tcp beyond loopback without `insecure`.
+        Not an endpoint, or tcp beyond loopback without `keys`.
+    MissingFile, KeyFileError
+        A key file is not there, or others may read or write it, or it holds no key.
     TopicError
         Not a topic or pattern.
     EndpointError
@@ -70,15 +91,17 @@ class Subscriber:
         *,
         hwm: int = 4,
         max_part_bytes: int = MAX_PART_BYTES,
-        insecure: bool = False,
+        keys: SubscriberKeys | None = None,
     ) -> None:
         if hwm < 1:
             raise InvalidArgument(expected("hwm", "at least 1", hwm))
-        self.endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, insecure=insecure)
+        self.endpoint = default_endpoint() if endpoint is None else check_endpoint(endpoint, encrypted=keys is not None)
         self.patterns = topic_patterns(topics)
         self.malformed = 0
         self.restarts = 0
         self.last_error: WireError | None = None
+        self.refusal: str | None = None
+        """Why the publisher and this subscriber do not come together, when they do not; None: nothing is wrong."""
         self._lost: dict[str, int] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._async: zmq.asyncio.Socket | None = None
@@ -87,7 +110,7 @@ class Subscriber:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         try:
-            self._connect(hwm)
+            self._connect(hwm, keys)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -195,43 +218,61 @@ class Subscriber:
     ) -> None:
         self.close()
 
-    def _connect(self, hwm: int) -> None:
+    def _connect(self, hwm: int, keys: SubscriberKeys | None) -> None:
         self._socket.linger = 0
         self._socket.setsockopt(zmq.RCVHWM, hwm * len(self.patterns))
         self._socket.setsockopt(zmq.MAXMSGSIZE, self._max_part_bytes)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, HANDSHAKE_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
+        if keys is not None:
+            own = read_secret_key(Path(keys.secret))
+            self._socket.curve_publickey, self._socket.curve_secretkey = own.public, own.secret
+            self._socket.curve_serverkey = read_public_key(Path(keys.server))
         for pattern in self.patterns:
             self._socket.setsockopt(zmq.SUBSCRIBE, pattern.prefix)
-        watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
-        self._monitor = self._socket.get_monitor_socket(watched)
+        self._monitor = self._socket.get_monitor_socket(_WATCHED)
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             raise EndpointError(f"{self.endpoint}: cannot subscribe there: {error.strerror}") from error
 
     def _look_after_connection(self) -> None:
-        """Connect again where ZeroMQ does not: it gives a peer up for good that sent too much, or not ZMTP at all.
+        """Connect again where ZeroMQ does not: it gives a peer up for good that sent too much, or refused the key.
 
         Every other loss of a connection is followed by a retry of ZeroMQ's own, which the monitor tells.
         """
         with contextlib.suppress(zmq.Again):
             while True:
-                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
-                self._down_since = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
-        if self._down_since is None or time.monotonic() - self._down_since < RECONNECT_MS / 1000:
+                self._note(recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"])
+        pause_ms = RECONNECT_MS if self.refusal is None else RECONNECT_MAX_MS
+        if self._down_since is None or time.monotonic() - self._down_since < pause_ms / 1000:
             return
         self._down_since = None
-        self.malformed += 1
-        self.last_error = WireError(
-            expected("part", f"at most {self._max_part_bytes} bytes", "a larger one: connection closed and made again")
-        )
+        if self.refusal is None:
+            self.malformed += 1
+            self.last_error = WireError(
+                expected(
+                    "part", f"at most {self._max_part_bytes} bytes", "a larger one: connection closed and made again"
+                )
+            )
         with contextlib.suppress(zmq.ZMQError):
             self._socket.disconnect(self.endpoint)
         self._socket.connect(self.endpoint)
+
+    def _note(self, event: int) -> None:
+        """Take note of what the monitor tells of the connection."""
+        self._down_since = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.refusal = None
+        elif (refusal := _REFUSALS.get(event)) is not None:
+            if self.refusal is None:
+                _LOG.warning("%s: %s", self.endpoint, refusal)
+            self.refusal = refusal
 
     def _take(self, parts: list[Buffer]) -> Message | None:
         """Decode, count, and drop what was not asked for or came before."""
@@ -274,7 +315,8 @@ class Subscriber:
     def _timeout(self, timeout_s: float | None) -> TopicTimeout:
         wanted = ", ".join(pattern.text for pattern in self.patterns)
         skipped = f"; {self.malformed} malformed messages skipped, last: {self.last_error}" if self.malformed else ""
-        return TopicTimeout(f"{self.endpoint}: no message of {wanted} in {timeout_s:g} s{skipped}")
+        refused = f"; {self.refusal}" if self.refusal is not None else ""
+        return TopicTimeout(f"{self.endpoint}: no message of {wanted} in {timeout_s:g} s{refused}{skipped}")
 
     def _require_open(self) -> None:
         if self.closed:

@@ -175,7 +175,7 @@ def _view(header: Header, entry: ArrayHeader, part: Buffer) -> NDArray[Any]:
             + expected(f"array {entry.name}", f"{wanted} bytes for {entry.dtype} {entry.shape}", f"{len(part)} bytes")
         )
     if wanted == 0:
-        array = np.empty(entry.shape, dtype)
+        array = _empty(header, entry, dtype)
     elif entry.dtype == "bool":
         octets = np.frombuffer(part, np.uint8)
         if octets.max() > 1:
@@ -187,6 +187,14 @@ def _view(header: Header, entry: ArrayHeader, part: Buffer) -> NDArray[Any]:
         array = array.copy()
     array.flags.writeable = False
     return array
+
+
+def _empty(header: Header, entry: ArrayHeader, dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        return np.empty(entry.shape, dtype)
+    except ValueError as error:  # NumPy multiplies the sizes that are not 0, and they may be too large
+        what = f"shape of {entry.name}"
+        raise WireError(_where(header) + expected(what, "one that an array can have", entry.shape)) from error
 
 
 def _where(header: Header) -> str:

@@ -16,6 +16,7 @@ from octobev import BevGrid, Camera, Intrinsics, OccupancyGrid, Pose, Prediction
 from octobev.cli import build
 from octobev.errors import TopicError, TopicTimeout
 from octobev.runtime.predictions import Provenance, StateStatus
+from octobev.runtime.topics.keys import create_keys
 from typer.testing import CliRunner, Result
 
 GRID = BevGrid(0, 4, -2, 2, 0.5)
@@ -126,10 +127,15 @@ def test_nothing_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "nothing is published there in 0.05 s" in str(result.exception)
 
 
-def test_insecure_endpoints_need_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "need encryption" in str(run("hz", "tcp://192.0.2.1:5555").exception)
+def test_endpoints_beyond_this_machine_need_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "need CURVE keys" in str(run("hz", "tcp://192.0.2.1:5555").exception)
+    assert run("hz", "tcp://192.0.2.1:5555", "--insecure").exit_code == 2
+    assert run("hz", "tcp://192.0.2.1:5555", "--key", "desk").exit_code == 2
     monkeypatch.setattr("octobev.cli.topic.LISTEN_S", 0.05)
-    result = run("hz", "tcp://192.0.2.1:5555", "--insecure", "--timeout", "0.05")
+    _, secret = create_keys(tmp_path, "desk")
+    public, _ = create_keys(tmp_path, "car")
+    keys = ["--key", str(secret), "--server-key", str(public)]
+    result = run("hz", "tcp://192.0.2.1:5555", *keys, "--timeout", "0.05")
     assert isinstance(result.exception, TopicTimeout)
 
 

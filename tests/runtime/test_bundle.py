@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from octobev.errors import BundleError, InvalidArgument, MissingFile, RigError
 from octobev.runtime.bundle import decode_manifest, open_bundle
+from octobev.runtime.engine import Runtime
 from octobev.runtime.manifest import CameraNetwork, TopDownNetwork
 
 
@@ -305,3 +308,96 @@ def test_network_and_source_of_unknown_names_are_refused(write_bundle):
     with pytest.raises(InvalidArgument, match="per-camera output must be one of"):
         bundle.source_of("layout")
     assert bundle.source_of("depth")[0] == "hydranet"
+
+
+def test_models_are_parsed_only_after_their_hash_was_checked(write_bundle, make_rig, monkeypatch):
+    bundle = open_bundle(write_bundle())
+    parsed = []
+    monkeypatch.setattr("octobev.runtime.session.parse_model", lambda content, name: parsed.append(name))
+    (bundle.path / "hydra.onnx").write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"hydranet\.sha256 must be that of hydra\.onnx"):
+        Runtime(bundle, make_rig("front"))
+    assert parsed == []
+
+
+def test_huge_model_is_refused_unread(write_bundle):
+    path = write_bundle()
+    with (path / "hydra.onnx").open("r+b") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(BundleError, match=r"hydranet\.file: size must be 1\.\.2147483647 bytes, got 1099511627776"):
+        open_bundle(path)
+
+
+def test_models_are_hashed_without_holding_them(write_bundle):
+    path = write_bundle()
+    with (path / "hydra.onnx").open("r+b") as file:
+        file.truncate(100 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"hydranet\.sha256 must be"):
+            open_bundle(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+def test_loop_of_links_is_refused(write_bundle):
+    path = write_bundle()
+    (path / "hydra.onnx").unlink()
+    (path / "hydra.onnx").symlink_to("hydra.onnx")
+    with pytest.raises(BundleError, match=r"hydranet\.file must be a file in the bundle, got hydra\.onnx \("):
+        open_bundle(path)
+
+
+@pytest.mark.parametrize("option", ["trt_extra_plugin_lib_paths", "backend_path", "cache_dir", "user_compute_stream"])
+def test_provider_options_that_load_or_write_files_are_refused(manifest_text, option):
+    options = f'[[runtime.providers]]\nname = "CPUExecutionProvider"\noptions = {{ {option} = "x" }}\n'
+    with pytest.raises(BundleError, match=rf"runtime\.providers\[0\]: options must be among .*, got {option}"):
+        decode_manifest((pinned(manifest_text) + options).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (".".join(["a"] * 100_000) + " = 1", "dots in a line must be at most 64, got 99999"),
+        ("x = " + "1" * 5000, "not a TOML file: Exceeds the limit"),
+        ("x = " + "[" * 50_000, "not a TOML file: maximum recursion depth exceeded"),
+        ("x = " + "{a=" * 5_000, "not a TOML file: maximum recursion depth exceeded"),
+        ("x = 2020-99-99", "not a TOML file"),
+        ("a" * 500_000 + " = 1", "unknown key: aaa"),
+    ],
+)
+def test_manifests_made_to_exhaust_are_refused(manifest_text, text, match):
+    with pytest.raises(BundleError, match=match):
+        decode_manifest((text + "\n" + pinned(manifest_text)).encode())
+
+
+def test_manifest_with_very_many_classes_is_read_in_time(manifest_text):
+    """In time: within the time limit of a test, which the square of 60,000 is not."""
+    names = ", ".join(f'"c{number}"' for number in range(60_000))
+    many = pinned(manifest_text).replace('"road", "line", "obstacle"]', f'"road", "line", "obstacle", {names}]')
+    assert len(decode_manifest(many.encode()).camera_networks["hydranet"].outputs["segmentation"].classes) == 60_003
+
+
+def test_mutated_manifests_give_typed_errors_only(manifest_text):
+    chance = random.Random(1)
+    good = pinned(manifest_text).encode()
+    refused = 0
+    for _ in range(600):
+        mutated = bytearray(good)
+        for _ in range(chance.choice((1, 2, 5))):
+            at = chance.randrange(len(mutated))
+            pieces = (b"", b"\xff", b"=", b"[", b'"', b"nan", b"1e400", b"-1", b"\n", b".", good[at : at + 40])
+            piece = chance.choice(pieces)
+            mutated[at : at + chance.choice((0, 1, 4))] = piece
+        try:
+            decode_manifest(bytes(mutated))
+        except BundleError:
+            refused += 1
+    assert refused > 300
+
+
+def pinned(text: str) -> str:
+    """A manifest as it is decoded, not opened: any hash will do."""
+    return text.replace("{sha256 of hydra.onnx}", "0" * 64).replace("{sha256 of topdown.onnx}", "0" * 64)

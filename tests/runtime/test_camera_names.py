@@ -46,3 +46,11 @@ def test_a_rig_without_any_camera_that_is_meant_is_refused(make_rig):
 def test_a_name_must_be_in_the_rig(make_rig):
     with pytest.raises(RigError, match=r"net: camera must be one of rig made \(rear, left\), got front"):
         select_cameras(make_rig("rear", "left"), ["front", "*"], "net")
+
+
+def test_a_pattern_of_many_parts_is_not_tried_in_every_way() -> None:
+    """Within the time limit of a test, which backtracking over twelve parts is not."""
+    assert not covers(["*a" * 12 + "*b"], "a" * 60)
+    assert covers(["*a" * 12 + "*b"], "a" * 60 + "b")
+    assert covers(["f*a*a*t"], "fxaxat")
+    assert not covers(["f*at*t"], "fat")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -17,9 +18,9 @@ def test_safe_endpoints(endpoint: str) -> None:
 
 @pytest.mark.parametrize("host", ["*", "0.0.0.0", "192.168.1.2", "[::]", "eth0", "example.org", "127.0.0.1.example"])
 def test_tcp_beyond_loopback_is_refused(host: str) -> None:
-    with pytest.raises(InvalidArgument, match="beyond this machine need encryption, which Octobev does not have yet"):
+    with pytest.raises(InvalidArgument, match="beyond this machine need CURVE keys on both sides"):
         check_endpoint(f"tcp://{host}:5555")
-    assert check_endpoint(f"tcp://{host}:5555", insecure=True)
+    assert check_endpoint(f"tcp://{host}:5555", encrypted=True)
 
 
 @pytest.mark.parametrize("endpoint", ["", "nonsense", "udp://x:1", "ipc://", "/tmp/x"])
@@ -65,3 +66,51 @@ def test_default_endpoint_refuses_a_directory_of_others(tmp_path: Path, monkeypa
     (tmp_path / "octobev").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(EndpointError, match="your own with mode 0700, got lrwx"):
         default_endpoint()
+
+
+@pytest.mark.parametrize("mode", [0o710, 0o740, 0o701, 0o770, 0o777])
+def test_a_directory_that_others_may_enter_or_list_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    default_endpoint()
+    (tmp_path / "octobev").chmod(mode)
+    with pytest.raises(EndpointError, match="your own with mode 0700, got d"):
+        default_endpoint()
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    default_endpoint()
+    if os.getuid() == 0:
+        os.chown(tmp_path / "octobev", 4_000_000, -1)
+    else:
+        monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    with pytest.raises(EndpointError, match=r"place for topics must be|directory for topics must be"):
+        default_endpoint()
+
+
+def test_a_link_to_a_directory_or_to_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "octobev").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(EndpointError, match=r"cannot make the directory|got lrwx"):
+        default_endpoint()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "octobev").write_text("")
+    with pytest.raises(EndpointError, match="cannot make the directory for topics: File exists"):
+        default_endpoint()
+
+
+def test_a_place_where_others_could_replace_the_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o777)
+    with pytest.raises(EndpointError, match=r"place for topics must be your own or root's, .* got drwxrwxrwx"):
+        default_endpoint()
+    tmp_path.chmod(0o1777)
+    assert default_endpoint()

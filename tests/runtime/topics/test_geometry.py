@@ -125,6 +125,7 @@ def test_a_layout_that_cannot_be_has_no_geometry(make_predictions: Make) -> None
         ({"road_edge_starts": np.array([0, 2**32 - 1], np.uint32)}, "road_edge_starts must be rising from 0 to 4"),
         ({"road_edge_starts": np.zeros(5000, np.uint32)}, "road_edge_starts must be at most 4097 numbers, got 5000"),
         ({"road_edge_starts": np.array([0, 1, 4], np.uint32)}, r"road_edge_confidence must be float32 \(2\), got"),
+        ({"road_edge_points": np.full((4, 2), 0x7FA00000, np.uint32).view(np.float32)}, "2 or more finite x, y"),
         ({"road_edge_confidence": np.array([1.5], np.float32)}, "confidence must be 0 to 1, got 1.5"),
         ({"road_edge_confidence": np.array([np.nan], np.float32)}, "confidence must be 0 to 1, got nan"),
         ({"corridor_points": np.zeros((4, 4), np.float32)}, "width_m must be positive, got 0"),
@@ -132,6 +133,7 @@ def test_a_layout_that_cannot_be_has_no_geometry(make_predictions: Make) -> None
         ({"intersection_starts": np.array([0, 5, 7], np.uint32)}, "outline of an intersection must be 3 or more"),
         ({"arm_starts": np.array([0, 2], np.uint32)}, "arm_starts must be 3 numbers, got 2"),
         ({"arms": np.zeros((2, 4), np.float32)}, "arm must be finite, its width positive"),
+        ({"arms": np.float32(1)}, r"array arms must be float32 \(n, 4\), got float32 \(\)"),
         ({"arms": np.zeros((70000, 4), np.float32)}, "arms must be at most 65536, got 70000"),
     ],
 )

@@ -241,15 +241,10 @@ def test_a_file_is_not_a_socket(endpoint: str) -> None:
 def test_an_endpoint_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="cannot publish there: No such file or directory"):
         Publisher(f"ipc://{tmp_path}/missing/t")
-    with pytest.raises(InvalidArgument, match="need encryption, which Octobev does not have yet"):
+    with pytest.raises(InvalidArgument, match="need CURVE keys on both sides"):
         Publisher("tcp://*:5555")
     with pytest.raises(InvalidArgument, match="hwm must be at least 1, got 0"):
         Publisher(f"ipc://{tmp_path}/t", hwm=0)
-
-
-def test_insecure_is_allowed_when_asked_for(make_predictions: Make) -> None:
-    with Publisher("tcp://0.0.0.0:*", insecure=True) as publisher:
-        assert publisher.endpoint.startswith("tcp://0.0.0.0:")
 
 
 def test_close_leaves_nothing_behind(endpoint: str, make_predictions: Make) -> None:

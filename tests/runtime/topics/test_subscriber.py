@@ -233,7 +233,7 @@ def test_arguments(endpoint: str) -> None:
         Subscriber(endpoint, "no topic")
     with pytest.raises(InvalidArgument, match="hwm must be at least 1, got 0"):
         Subscriber(endpoint, hwm=0)
-    with pytest.raises(InvalidArgument, match="need encryption, which Octobev does not have yet"):
+    with pytest.raises(InvalidArgument, match="need CURVE keys on both sides"):
         Subscriber("tcp://10.0.0.1:5555")
     subscriber = Subscriber(endpoint)
     subscriber.close()

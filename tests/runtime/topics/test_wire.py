@@ -167,6 +167,7 @@ def test_forged_detections(make_predictions: Make, change: dict[str, Any], match
         ("boxes", np.array([[3, 0, 2, 1], [0, 0, 1, 1]], np.float32), "boxes must be x_min <= x_max"),
         ("boxes", np.full((2, 4), np.inf, np.float32), "boxes must be finite"),
         ("scores", np.array([0.5, 1.5], np.float32), "scores must be 0..1"),
+        ("scores", np.array(0.5, np.float32), r"boxes must be float32 \[1, 4\], got float32 \[2, 4\]"),
         ("class_ids", np.zeros(3, np.uint16), r"class_ids must be uint16 \[2\], got uint16 \[3\]"),
     ],
 )
@@ -363,6 +364,14 @@ def test_forged_arrays(make_predictions: Make, entry: dict[str, Any], match: str
     parts = messages(make_predictions())["road_layout"]
     with pytest.raises(WireError, match=match):
         decode(forged(parts, lambda header: header["arrays"][0].update(entry)))
+
+
+def test_an_empty_array_with_sides_that_no_array_has(make_predictions: Make) -> None:
+    topic, header, *_ = messages(make_predictions())["heat"]
+    sides = [0, *[2**31 - 1] * 3]
+    with pytest.raises(WireError, match=r"shape of values must be one that an array can have, got \(0, 2147483647, "):
+        decode(forged([topic, header, b""], lambda h: h["arrays"][0].update(shape=sides)))
+    decode(forged([topic, header, b""], lambda h: h["arrays"][0].update(shape=[0, 2**31 - 1])))
 
 
 @pytest.mark.parametrize(
