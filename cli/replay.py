@@ -58,8 +58,14 @@ def replay(
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture of every set, and a moving one of them all.")
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.json", help="Write what ran when, on which thread; open it in ui.perfetto.dev."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: the usable CPUs.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the recording if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the recording and the trace if they exist.")
+    ] = False,
     fault: FaultOption = None,
     fault_seed: FaultSeedOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the summary.")] = False,
@@ -106,6 +112,7 @@ def replay(
         faults=parse_faults(fault, published=publish is not None and keys is None, recorded=record is not None),
         fault_seed=fault_seed,
         as_json=as_json,
+        trace=trace,
     )
     if live:
         from .replay_live import replay_live

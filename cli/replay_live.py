@@ -24,13 +24,15 @@ def replay_live(options: ReplayOptions) -> None:
     from ..runtime.live.runtime import LiveRuntime
     from ..runtime.live.settings import LiveSettings
     from ..runtime.topics.publisher import Publisher
-    from .replay_sinks import draw_into
+    from .replay_sinks import draw_into, trace_into
 
     source, rig, bundle = options.open()
     with ExitStack() as stack:
         sinks: dict[str, Sink] = {}
         if options.pictures is not None:
             sinks["pictures"] = draw_into(stack, options.pictures, rig, source.name)
+        if options.trace is not None:
+            sinks["trace"] = trace_into(stack, options.trace, overwrite=options.force)
         recording, disk = options.recording(stack, rig)
         if recording is not None:
             sinks["record"] = recording

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def replay_lockstep(options: ReplayOptions) -> None:
     """Replay, print and leave with the exit code that the summary deserves."""
     from ..replay.player import play, summary_json
+    from ..replay.trace import TraceWriter
     from ..runtime.engine import Runtime
     from .replay_sinks import Progress, draw_into, publish_to
 
@@ -41,8 +42,17 @@ def replay_lockstep(options: ReplayOptions) -> None:
         if options.faults:
             faults = options.process_faults(stack, runtime, bundle, disk)
             source = _faulty(source, options, faults.follow)
+        trace = None
+        if options.trace is not None:
+            trace = stack.enter_context(TraceWriter(options.trace, overwrite=options.force))
         summary = play(
-            source, runtime, sinks=sinks, start_s=options.start_s, duration_s=options.duration_s, rate=options.rate
+            source,
+            runtime,
+            sinks=sinks,
+            start_s=options.start_s,
+            duration_s=options.duration_s,
+            rate=options.rate,
+            trace=trace,
         )
     if recording is not None:
         summary.recording, summary.unrecorded = recording.reason, recording.lost_sets

@@ -45,6 +45,7 @@ class ReplayOptions:
     faults: list[Fault]
     fault_seed: int
     as_json: bool
+    trace: Path | None
 
     def open(self) -> tuple[Drive, Rig, Bundle]:
         """Open the drive and the bundle; the calibration is the one in use. Faults must be of what is there."""

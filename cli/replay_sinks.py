@@ -34,6 +34,14 @@ def draw_into(stack: ExitStack, folder: Path, rig: Rig, title: str) -> Sink:
     return lambda step, predictions: writer.add(step.frame_set, predictions, step.truth)
 
 
+def trace_into(stack: ExitStack, path: Path, *, overwrite: bool) -> Sink:
+    """Write what ran when, in every step."""
+    from ..replay.trace import TraceWriter
+
+    writer = stack.enter_context(TraceWriter(path, overwrite=overwrite))
+    return lambda step, predictions: writer.add(predictions.spans, predictions)
+
+
 def disk_of(stack: ExitStack, path: Path, overwrite: bool) -> FullDisk:
     """Create a recording on a disk that can be filled."""
     from ..replay.faults.disk import FullDisk

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy as np
 from ..errors import InvalidArgument, expected
 from ..runtime.engine import Runtime
 from ..runtime.predictions import Detections, Predictions
+from ..runtime.stages import StageSpan, StageTimes, totals_ms
 from .drive import Drive, DriveStep
+from .trace import TraceWriter
 
 Sink = Callable[[DriveStep, Predictions], object]
 """Takes every step with what the runtime made of it: a publisher, a recorder, a writer of pictures, a progress bar."""
@@ -84,6 +87,7 @@ def play(
     rate: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
+    trace: TraceWriter | None = None,
 ) -> ReplaySummary:
     """Step a runtime through a drive.
 
@@ -93,6 +97,7 @@ def play(
     start_s, duration_s : part of the drive, seconds after its first set, half-open
     rate : speed relative to the recording (1: as recorded); None: as fast as possible, nothing is ever skipped
     clock, sleep : time source in seconds and waiting, for tests
+    trace : gets what ran when, reading and sinks too
 
     A KeyboardInterrupt ends the replay after the step that is under way; the summary then says `interrupted`.
     """
@@ -103,19 +108,21 @@ def play(
     try:
         steps = iter(drive.steps(start_s=start_s, duration_s=duration_s))
         while True:
-            begin = clock()
-            step = next(steps, None)
+            times = StageTimes()
+            with times.measure("read"):
+                step = next(steps, None)
             if step is None:
                 break
-            tally.stage("read", clock() - begin)
             if rate is not None:
                 tally.wait(step, rate, clock, sleep)
             predictions = runtime.step(step.frame_set)
             tally.add(step, predictions)
             for name, sink in (sinks or {}).items():
-                begin = clock()
-                sink(step, predictions)
-                tally.stage(name, clock() - begin)
+                with times.measure(name):
+                    sink(step, predictions)
+            tally.stages(times.spans(), predictions.spans)
+            if trace is not None:
+                trace.add((*times.spans(), *predictions.spans), predictions)
     except KeyboardInterrupt:
         tally.summary.interrupted = True
     return tally.finish(clock() - start)
@@ -134,8 +141,9 @@ class _Tally:
         self._paced_from: tuple[float, int] | None = None
         self.summary = ReplaySummary(drive.name, runtime.rig.names)
 
-    def stage(self, name: str, elapsed_s: float) -> None:
-        self._stages.setdefault(name, []).append(elapsed_s * 1e3)
+    def stages(self, around: Iterable[StageSpan], within: Iterable[StageSpan]) -> None:
+        for stage, elapsed_ms in totals_ms(sorted((*around, *within), key=attrgetter("start_ns"))).items():
+            self._stages.setdefault(stage, []).append(elapsed_ms)
 
     def wait(self, step: DriveStep, rate: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         """Sleep until the recording, played at `rate`, has reached the step."""
@@ -165,8 +173,6 @@ class _Tally:
                     counts = summary.detections.setdefault(name, dict.fromkeys(output.classes, 0))
                     for found in output.names:
                         counts[found] += 1
-        for stage, elapsed_ms in predictions.stages_ms.items():
-            self._stages.setdefault(stage, []).append(elapsed_ms)
         predictions.digest_into(self._sha256)
         if self._first_ns is None:
             self._first_ns = predictions.timestamp_ns

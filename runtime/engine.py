@@ -137,7 +137,7 @@ class Runtime:
             invalid=invalid | failures,
             state=status,
             provenance=graph.provenance,
-            stages_ms=stages.totals_ms(),
+            spans=stages.spans(),
             networks=graph.network_of,
             states=states,
         )

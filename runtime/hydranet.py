@@ -267,14 +267,15 @@ class HydraNet:
 
     def _run_group(self, group: int, outcomes: Mapping[int, _Outcome], stages: StageTimes) -> None:
         present = [camera for camera, outcome in outcomes.items() if outcome.absence is None]
+        names = [self.cameras[camera] for camera in outcomes]
         failure, results = "", {}
         if present:
             try:
-                with stages.measure("network"):
+                with stages.measure("network", names):
                     results = self._bindings[group].run()
             except NetworkError as error:
                 failure = str(error)
-        with stages.measure("activation"):
+        with stages.measure("activation", names):
             for name, output in self._outputs.items():
                 for camera, outcome in outcomes.items():
                     if outcome.absence is not None or failure:

@@ -21,6 +21,7 @@ from ..fusion.layout import RoadLayout as RoadLayout
 from ..fusion.occupancy import OccupancyGrid as OccupancyGrid
 from ..fusion.raster import BevTensor as BevTensor
 from .detections import Detections as Detections
+from .stages import StageSpan, totals_ms
 
 BevOutput = RoadLayout | OccupancyGrid | CorridorDirection | BevTensor
 
@@ -119,8 +120,8 @@ class Predictions:
     invalid: Mapping[str, str]
     state: StateStatus
     provenance: Provenance
-    stages_ms: Mapping[str, float] = field(default_factory=dict)
-    """Wall time per stage of this step, milliseconds; not part of :meth:`digest`."""
+    spans: tuple[StageSpan, ...] = ()
+    """What ran when, on which thread; not part of :meth:`digest_into`."""
 
     networks: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, StateStatus] = field(default_factory=dict)
@@ -128,8 +129,13 @@ class Predictions:
     def __post_init__(self) -> None:
         _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
         _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
-        for name in ("absences", "bev", "camera_outputs", "invalid", "stages_ms", "networks", "states"):
+        for name in ("absences", "bev", "camera_outputs", "invalid", "networks", "states"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Wall time per stage of this step, milliseconds, summed over threads."""
+        return totals_ms(self.spans)
 
     @property
     def road_layout(self) -> RoadLayout | None:

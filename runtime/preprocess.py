@@ -173,11 +173,11 @@ class InputPlan:
             raise InvalidArgument(expected("out", f"{self.dtype} {self.shape}", f"{out.dtype} {out.shape}"))
         reduction = self.reduction(frame.pixel_format)
         grey, pixel_format = self.spec.colour == "mono", frame.pixel_format
-        with stages.measure("decode"):
+        with stages.measure("decode", (frame.camera,)):
             image = pixels_of(frame, self._size, reduction, grey=grey)
         yuv = pixel_format.value if pixel_format.yuv and not grey else None
         swap_rb = (pixel_format is PixelFormat.RGB8) != (self.spec.colour == "rgb")
-        with stages.measure("preprocess"):
+        with stages.measure("preprocess", (frame.camera,)):
             self._resample(image, out, reduction, yuv, swap_rb, num_threads)
 
     def image_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:

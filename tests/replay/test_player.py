@@ -14,6 +14,7 @@ from octobev.replay.drive import Drive, DriveStep, Losses
 from octobev.replay.player import play, summary_json
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.predictions import Detections, Predictions, Provenance, StateStatus
+from octobev.runtime.stages import StageSpan
 
 GRID = BevGrid(0.0, 2.0, 0.0, 1.0, 1.0)
 LENS = Intrinsics(4, 3, 4, 4, 1.5, 1.0)
@@ -59,7 +60,7 @@ class Brightness:
             invalid={"occupancy": "NaN"} if number in self.invalid else {},
             state=StateStatus(number > 0, None if number else "first set", number * PERIOD_NS),
             provenance=Provenance("b", "0", "0", (), (), 1),
-            stages_ms={"network": float(number)},
+            spans=(StageSpan("network", ("front",), "worker", number, number * 1_000_000),),
         )
 
 

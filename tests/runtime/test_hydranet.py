@@ -15,7 +15,7 @@ from octobev.fusion.rig import Camera, Rig
 from octobev.runtime.bundle import open_bundle
 from octobev.runtime.frames import Frame, PixelFormat
 from octobev.runtime.hydranet import HydraNet
-from octobev.runtime.stages import StageTimes
+from octobev.runtime.stages import StageTimes, totals_ms
 from onnx import TensorProto, helper
 
 ALL = ("features", "segmentation", "depth", "bright")
@@ -262,7 +262,7 @@ def test_named_cameras_are_taken_in_rig_order(write_bundle, make_rig, manifest_t
 def test_stages_are_summed_over_cameras(write_bundle, make_rig):
     stages = StageTimes()
     _load(write_bundle, make_rig("front", "left")).run(_frames(front=_noise(0), left=_noise(1)), stages=stages)
-    assert set(stages.totals_ms()) == {"decode", "preprocess", "network", "activation"}
+    assert set(totals_ms(stages.spans())) == {"decode", "preprocess", "network", "activation"}
 
 
 def test_raw_batch_axis_is_taken_off(write_bundle, make_rig, manifest_text):

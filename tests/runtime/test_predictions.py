@@ -20,6 +20,7 @@ from octobev.runtime.predictions import (
     RoadLayout,
     StateStatus,
 )
+from octobev.runtime.stages import StageSpan
 
 GRID = BevGrid(0, 4, -1, 1, 1.0)
 SEEN = np.ones(GRID.shape, dtype=np.bool_)
@@ -97,7 +98,9 @@ def test_maps_are_copied_and_read_only() -> None:
 
 
 def test_digest_follows_the_arrays_and_not_the_clock() -> None:
-    same = predictions(stages_ms={"lift": 3.0}, bev={"occupancy": occupancy(), "road_layout": layout()})
+    same = predictions(
+        spans=(StageSpan("lift", (), "main", 0, 3),), bev={"occupancy": occupancy(), "road_layout": layout()}
+    )
     assert digest(predictions()) == digest(same)
     assert digest(predictions()) != digest(predictions(timestamp_ns=1_001))
     assert digest(predictions()) != digest(predictions(camera_mask=np.array([True, True])))
