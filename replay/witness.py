@@ -119,7 +119,7 @@ class Witness:
     def _can_be_read(self, frame: Frame) -> bool:
         """Whether an image can be decoded; those that come again and again are remembered by their hash."""
         lens = self._rig[frame.camera].intrinsics
-        digest = hashlib.blake2b(frame.array, digest_size=16).digest() if frame.pixel_format.encoded else None
+        digest = hashlib.blake2b(frame.array.data, digest_size=16).digest() if frame.pixel_format.encoded else None
         if digest is None or digest not in self._images:
             try:
                 pixels_of(frame, (lens.width, lens.height))
