@@ -32,7 +32,7 @@ SLACK_CELLS: Final = 3
 
 _BLOCK_M: Final = 1.0
 _BLOCK_REACH: Final = 1
-_KEPT: Final = 4096
+_KEPT: Final = 1024
 _STATIC: Final = frozenset({"rig", "health"})
 
 
