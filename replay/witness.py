@@ -32,7 +32,7 @@ SLACK_CELLS: Final = 3
 
 _BLOCK_M: Final = 1.0
 _BLOCK_REACH: Final = 1
-_KEPT: Final = 4096
+_KEPT: Final = 1024
 _STATIC: Final = frozenset({"rig", "health"})
 
 
@@ -119,7 +119,7 @@ class Witness:
     def _can_be_read(self, frame: Frame) -> bool:
         """Whether an image can be decoded; those that come again and again are remembered by their hash."""
         lens = self._rig[frame.camera].intrinsics
-        digest = hashlib.blake2b(frame.data, digest_size=16).digest() if isinstance(frame.data, bytes) else None
+        digest = hashlib.blake2b(frame.array.data, digest_size=16).digest() if frame.pixel_format.encoded else None
         if digest is None or digest not in self._images:
             try:
                 pixels_of(frame, (lens.width, lens.height))

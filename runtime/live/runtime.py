@@ -31,7 +31,7 @@ from .intake import STALE, Intake, PendingSet
 from .ledger import Ledger
 from .settings import LiveSettings
 from .wants import listened_to
-from .withheld import withheld_predictions
+from .withheld import withheld_predictions, without_outputs
 
 _LOG: Final = logging.getLogger("octobev.live")
 _JOIN_S: Final = 1.0
@@ -296,6 +296,8 @@ class LiveRuntime:
             ledger.failed("step")
             self._runtime.reset("a step failed")
             predictions = self._withheld(pending.frame_set.timestamp_ns, "the step failed")
+        if not predictions.camera_mask.any() and predictions.bev:
+            predictions = without_outputs(predictions, self._runtime, "no camera gave an image that can be used")
         predictions = self._deliver(predictions)
         ledger.stepped(pending, predictions, begin_ns, self._clock_ns(), time.time_ns())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,3 +43,9 @@ def withheld_predictions(runtime: Runtime, timestamp_ns: int, reason: str, absen
         state=StateStatus(False, reason, 0),
         provenance=runtime.provenance,
     )
+
+
+def without_outputs(predictions: Predictions, runtime: Runtime, reason: str) -> Predictions:
+    """Withhold every output of a step, for this reason: what is remembered alone is no news."""
+    withheld = withheld_predictions(runtime, predictions.timestamp_ns, reason, predictions.absences)
+    return replace(withheld, state=predictions.state, stages_ms=predictions.stages_ms)

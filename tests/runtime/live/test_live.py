@@ -188,6 +188,25 @@ def test_image_that_cannot_be_read_is_counted_and_its_camera_corrupt(host):
     assert health.errors == {}
 
 
+def test_when_no_image_can_be_read_nothing_is_said_of_what_is_remembered(host):
+    host.fire(count=3)
+    host.number += 1
+    host.now_ns += PERIOD_NS
+    for camera in host.rig.names:
+        timestamp_ns = START_NS + host.number * PERIOD_NS
+        host.live.submit(camera, b"no JPEG", timestamp_ns, pixel_format="jpeg")
+    assert host.live.flush(LONG_S)
+    blind = host.given[-1]
+    assert (blind.bev, blind.camera_outputs) == ({}, {})
+    assert set(blind.invalid.values()) == {"no camera gave an image that can be used"}
+    assert "JPEG" in blind.absences["rear"]
+    assert blind.state.carried
+    assert not host.live.health().valid
+    host.fire()
+    assert host.given[-1].state.carried
+    assert host.given[-1].bev
+
+
 def test_network_that_gives_nan_is_withheld_and_counted(host):
     host.fire(count=2)
     host.number += 1
