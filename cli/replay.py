@@ -79,7 +79,8 @@ def replay(
     `octobev replay demo` drives through a synthetic town and needs no file.
 
     `--live` submits each frame at its own time to the live runtime, as cameras would: sets are made of what has
-    arrived, and what comes too late is dropped and counted. Two runs are never quite the same.
+    arrived, and what comes too late is dropped and counted. Two runs are never quite the same. With `--rate` all
+    waiting, limits and times of the runtime are in time of the drive.
 
     `--fault` makes something fail, e.g. `--fault lose:front_main@2s+3s`: from 2 s after the first frame on, for 3 s.
     The same faults and `--fault-seed` give the same in lock-step. All kinds stand at the end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ def replay_live(options: ReplayOptions) -> None:
     from .replay_sinks import draw_into, trace_into
 
     source, rig, bundle = options.open()
+    rate = 1.0 if options.rate is None else options.rate
     with ExitStack() as stack:
         sinks: dict[str, Sink] = {}
         if options.pictures is not None:
@@ -42,14 +44,22 @@ def replay_live(options: ReplayOptions) -> None:
         taken = LiveSinks(sinks, keep_images=options.record_frames or options.pictures is not None)
         settings = LiveSettings(threads=options.threads, variant=options.variant.value)
         runtime = stack.enter_context(
-            LiveRuntime(bundle, rig, options.outputs, settings=settings, publisher=published, on_predictions=taken)
+            LiveRuntime(
+                bundle,
+                rig,
+                options.outputs,
+                settings=settings,
+                publisher=published,
+                on_predictions=taken,
+                clock_ns=lambda: round(time.monotonic_ns() * rate),
+            )
         )
         faults = options.process_faults(stack, runtime, bundle, disk)
         arrivals = drive_arrivals(source, start_s=options.start_s, duration_s=options.duration_s)
         pacing = play_live(
             disturb(arrivals, options.faults, options.fault_seed),
             runtime,
-            rate=1.0 if options.rate is None else options.rate,
+            rate=rate,
             cameras=rig.names,
             follow=faults.follow,
             on_submit=taken.submitted,
