@@ -48,4 +48,4 @@ def withheld_predictions(runtime: Runtime, timestamp_ns: int, reason: str, absen
 def without_outputs(predictions: Predictions, runtime: Runtime, reason: str) -> Predictions:
     """Withhold every output of a step, for this reason: what is remembered alone is no news."""
     withheld = withheld_predictions(runtime, predictions.timestamp_ns, reason, predictions.absences)
-    return replace(withheld, state=predictions.state, stages_ms=predictions.stages_ms)
+    return replace(withheld, state=predictions.state, spans=predictions.spans)
