@@ -384,23 +384,77 @@ def test_two_runtimes_side_by_side_do_not_know_of_each_other(bundle, rig):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_forked_process_is_refused(host):
-    def child(answers):
-        try:
-            host.live.submit_frame(host.frame("front", 0))
-        except InvalidArgument as error:
-            answers.put(str(error))
-        host.live.close()
+def test_forked_process_is_refused(host, tmp_path):
+    with Publisher(f"ipc://{tmp_path}/topics") as publisher:
 
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    process = context.Process(target=child, args=(answers,))
-    process.start()
-    assert "used after a fork" in answers.get(timeout=LONG_S)
-    process.join(LONG_S)
-    assert process.exitcode == 0
+        def child(answers):
+            for use in (
+                lambda: host.live.submit_frame(host.frame("front", 0)),
+                lambda: host.live.submit_pose(START_NS, Pose.identity()),
+                host.live.latest,
+                host.live.health,
+                lambda: next(iter(host.live)),
+                lambda: host.live.recalibrate(host.rig),
+                lambda: publisher.set_rig(host.rig, ""),
+                lambda: publisher.subscriptions,
+            ):
+                try:
+                    answers.put(f"{use()} in a forked process")
+                except InvalidArgument as error:
+                    answers.put(str(error))
+            host.live.close()
+            publisher.close()
+
+        holds, go_on = threading.Event(), threading.Event()
+
+        def hold():  # as a step or a sending does that is under way while the process forks
+            with host.live._changed, publisher._changed:
+                holds.set()
+                go_on.wait(LONG_S)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert holds.wait(LONG_S)
+        context = multiprocessing.get_context("fork")
+        answers = context.SimpleQueue()
+        process = context.Process(target=child, args=(answers,))
+        process.start()
+        for _ in range(8):
+            assert "must be used in the process that made it, got used after a fork" in answers.get()
+        process.join(LONG_S)
+        assert process.exitcode == 0
+        go_on.set()
+        holder.join(LONG_S)
     host.fire()
     assert len(host.given) == 1
+
+
+def test_cameras_do_not_wait_while_health_waits_for_the_publisher(bundle, rig):
+    submitted = threading.Event()
+
+    class Sending:
+        """A publisher that is at work."""
+
+        subscriptions = property(lambda self: frozenset({str(submitted.wait(LONG_S))}))
+
+        def set_rig(self, rig, rig_sha256):
+            pass
+
+        def publish(self, predictions):
+            pass
+
+        def publish_health(self, health):
+            pass
+
+    host = Host(bundle, rig, publisher=Sending(), settings={"health_period_s": LONG_S})
+    with host.live:
+        reports = []
+        asking = threading.Thread(target=lambda: reports.append(host.live.health()))
+        asking.start()
+        host.live.submit_frame(host.frame("front", 0))
+        submitted.set()
+        asking.join(LONG_S)
+        assert reports[0].subscriptions == ("True",)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
