@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -124,6 +125,7 @@ class LiveRuntime:
         ]
         if self._publisher is not None:
             self._publisher.set_rig(self._rig, rig_sha256(self._rig))
+        atexit.register(self.close)  # daemon threads inside of native code at the very end abort the process
         with on_cpus(settings.cpus):
             for thread in self._threads:
                 thread.start()
@@ -246,6 +248,7 @@ class LiveRuntime:
             self._changed.notify_all()
         if not running:
             return
+        atexit.unregister(self.close)
         give_up_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
             if thread is not threading.current_thread():

@@ -1,11 +1,14 @@
 """The live runtime on a clock of the test's: cameras fire every 50 ms."""
 
 import dataclasses
+import hashlib
 import logging
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,6 +383,39 @@ def test_two_runtimes_side_by_side_do_not_know_of_each_other(bundle, rig):
         assert first.live.health().cameras["rear"].received == 3
         assert second.live.health().cameras["rear"].received == 0
         assert len(first.given) == 3
+
+
+def test_predictions_outlive_the_steps_after_them_and_the_runtime(host):
+    def digest(predictions):
+        sha256 = hashlib.sha256()
+        predictions.digest_into(sha256)
+        return sha256.hexdigest()
+
+    host.fire(count=2)
+    kept = host.given[-1]
+    before = digest(kept)
+    host.fire(count=4)
+    host.live.close()
+    assert digest(kept) == before != digest(host.given[-1])
+
+
+FORGETFUL_HOST = """
+import atexit, sys, threading
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # called after those that come later
+from pathlib import Path
+from colours import colours_model, make_bundle, memory_model, two_cameras
+from octobev import LiveRuntime
+bundle = make_bundle(Path(sys.argv[1]), {"colours": colours_model(), "memory": memory_model()})
+live = LiveRuntime(bundle, two_cameras())
+"""
+
+
+def test_host_that_forgets_to_close_ends_cleanly(tmp_path):
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", FORGETFUL_HOST, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": paths}
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONG_S, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "['MainThread']\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
