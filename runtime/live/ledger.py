@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,7 +14,6 @@ from ..engine import Runtime
 from ..frames import Frame
 from ..predictions import Predictions
 from ..sync import SyncStatus
-from ..topics.publisher import Publisher
 from .condition import CameraWatch
 from .health import Health, OutputHealth
 from .intake import OVERRUN, Intake, PendingSet
@@ -143,7 +142,7 @@ class Ledger:
         intake: Intake,
         runtime: Runtime,
         latest: Predictions | None,
-        publisher: Publisher | None,
+        subscriptions: Collection[str],
         possible: Sequence[str],
     ) -> Health:
         """Say how it is. Whoever calls holds the lock of the intake.
@@ -151,10 +150,10 @@ class Ledger:
         Parameters
         ----------
         latest : the latest predictions
+        subscriptions : what is listened to, prefixes
         possible : outputs that are computed when somebody wants them
         """
         queued = {name: camera.queued for name, camera in intake.status(now_ns).cameras.items()}
-        subscriptions = () if publisher is None else tuple(sorted(publisher.subscriptions))
         with self._lock:
             reason = _why_not_valid(latest)
             return Health(
@@ -177,7 +176,7 @@ class Ledger:
                 rss_bytes=resident_bytes(),
                 rig_sha256=runtime.provenance.rig_sha256,
                 bundle_sha256=runtime.provenance.bundle_sha256,
-                subscriptions=subscriptions,
+                subscriptions=tuple(sorted(subscriptions)),
                 threads=thread_count(),
                 descriptors=descriptor_count(),
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, Self
 
@@ -124,6 +125,7 @@ class LiveRuntime:
         ]
         if self._publisher is not None:
             self._publisher.set_rig(self._rig, rig_sha256(self._rig))
+        atexit.register(self.close)  # daemon threads inside of native code at the very end abort the process
         with on_cpus(settings.cpus):
             for thread in self._threads:
                 thread.start()
@@ -164,7 +166,7 @@ class LiveRuntime:
         if frame.camera not in self._rig:
             raise InvalidArgument(expected("camera", f"one of {', '.join(self._rig.names)}", frame.camera))
         seen = fingerprint(frame.data)  # looks at the pixels: outside of the lock
-        with self._changed:
+        with self._entered():
             self._require_running()
             now_ns = self._clock_ns()
             if self._ledger.arrived(frame, now_ns, seen):
@@ -177,20 +179,20 @@ class LiveRuntime:
 
     def submit_pose(self, timestamp_ns: int, world_from_ego: Pose) -> None:
         """Take a pose of the ego, on the clock of the frames. Without poses nothing is carried over time."""
-        with self._changed:
+        with self._entered():
             self._require_running()
             self._intake.submit_pose(timestamp_ns, world_from_ego)
 
     def latest(self) -> Predictions | None:
         """Return the latest predictions, None before the first."""
-        with self._changed:
+        with self._entered():
             return self._latest
 
     def __iter__(self) -> Iterator[Predictions]:
         """Give each new predictions value, the newest when the reader was slow; ends when the runtime is closed."""
         seen: Predictions | None = None
         while True:
-            with self._changed:
+            with self._entered():
                 self._changed.wait_for(lambda seen=seen: not self._running or self._latest is not seen)  # type: ignore[misc]
                 if not self._running:
                     return
@@ -200,7 +202,7 @@ class LiveRuntime:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything submitted so far was stepped on or dropped; False when it was not in time."""
-        with self._changed:
+        with self._entered():
             return self._changed.wait_for(
                 lambda: not self._running or (self._intake.idle and not self._stepping), timeout_s
             )
@@ -229,20 +231,24 @@ class LiveRuntime:
 
     def health(self) -> Health:
         """Return how it is doing now."""
-        with self._changed:
+        self._same_process()  # before any lock
+        # asked outside of the lock: the publisher may be sending, and cameras shall not wait for that
+        heard: Collection[str] = () if self._publisher is None else self._publisher.subscriptions
+        with self._entered():
             now_ns = self._clock_ns()
-            return self._ledger.report(
-                now_ns, self._intake, self._runtime, self._latest, self._publisher, self._outputs
-            )
+            return self._ledger.report(now_ns, self._intake, self._runtime, self._latest, heard, self._outputs)
 
     def close(self) -> None:
         """Stop; sets that wait are dropped. Joins the threads, waiting a second for a step; may be called again."""
+        if os.getpid() != self._process:
+            return  # after a fork, the threads are the parent's
         with self._changed:
             running, self._running = self._running, False
             self._closing.set()
             self._changed.notify_all()
-        if not running or os.getpid() != self._process:
+        if not running:
             return
+        atexit.unregister(self.close)
         give_up_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -383,6 +389,11 @@ class LiveRuntime:
             reason = self._intake.reason_of_silence(now_ns)
             timestamp_ns = self._intake.capture_time_ns(now_ns)
         self._deliver(self._withheld(timestamp_ns, reason))
+
+    def _entered(self) -> threading.Condition:
+        """The lock, for who comes from outside: after a fork it may be held by a thread that is not there."""
+        self._same_process()
+        return self._changed
 
     def _require_running(self) -> None:
         self._same_process()

@@ -119,25 +119,25 @@ class Publisher:
     @property
     def subscriptions(self) -> frozenset[str]:
         """What is listened to now: prefixes of `name/`; the empty text is everything."""
-        with self._changed:
+        with self._entered():
             return frozenset(prefix.decode("utf-8", "replace") for prefix in self._prefixes)
 
     def wants(self, topic: str) -> bool:
         """Whether anybody listens to a topic now."""
         part = topic_part(check_topic(topic))
-        with self._changed:
+        with self._entered():
             return self._wanted(part)
 
     def wait_for_subscription(self, topic: str, timeout_s: float) -> bool:
         """Wait until somebody listens to a topic; False when nobody did in time."""
         part = topic_part(check_topic(topic))
-        with self._changed:
+        with self._entered():
             return self._changed.wait_for(lambda: self._closed or self._wanted(part), timeout_s) and not self._closed
 
     def wait_for_change(self, subscriptions: frozenset[str], timeout_s: float) -> frozenset[str]:
         """Wait until what is listened to differs from `subscriptions`, or for `timeout_s`; returns what it is then."""
         known = frozenset(prefix.encode() for prefix in subscriptions)
-        with self._changed:
+        with self._entered():
             self._changed.wait_for(lambda: self._closed or self._prefixes != known, timeout_s)
         return self.subscriptions
 
@@ -164,7 +164,7 @@ class Publisher:
                 raise TopicError(expected("output name", f"none of {', '.join(sorted(RESERVED))}", topic))
             check_topic(topic)
         sent = 0
-        with self._changed:
+        with self._entered():
             self._require_open()
             for name, reason in predictions.invalid.items():
                 for topic in (geometry_topic(name), belief_topic(name)):
@@ -201,13 +201,13 @@ class Publisher:
 
     def close(self) -> None:
         """Stop publishing; what was not delivered yet is dropped. May be called again."""
+        if os.getpid() != self._process:
+            return  # after a fork, thread and socket belong to the parent
         with self._changed:
             if self._closed:
                 return
             self._closed = True
             self._changed.notify_all()
-        if os.getpid() != self._process:
-            return  # after a fork, thread and socket belong to the parent
         self._wake()
         self._thread.join()
         self._context.destroy(linger=0)
@@ -319,7 +319,7 @@ class Publisher:
 
     def _publish_static(self, topic: str, encode: Callable[[Stamp], list[Buffer]]) -> None:
         """Publish a message that stays: whoever joins later gets it, until the next one takes its place."""
-        with self._changed:
+        with self._entered():
             self._require_open()
             parts = encode(self._stamp(topic))
             self._static[topic] = parts
@@ -349,8 +349,12 @@ class Publisher:
         with contextlib.suppress(BlockingIOError):
             self._wake_sender.send(b"\0")
 
+    def _entered(self) -> threading.Condition:
+        """The lock, for who comes from outside: after a fork it may be held by a thread that is not there."""
+        if os.getpid() != self._process:
+            raise InvalidArgument(expected("publisher", "used in the process that made it", "used after a fork"))
+        return self._changed
+
     def _require_open(self) -> None:
         if self._closed:
             raise InvalidArgument(expected("publisher", "open", "a closed one"))
-        if os.getpid() != self._process:
-            raise InvalidArgument(expected("publisher", "used in the process that made it", "used after a fork"))

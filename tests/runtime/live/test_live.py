@@ -1,11 +1,14 @@
 """The live runtime on a clock of the test's: cameras fire every 50 ms."""
 
 import dataclasses
+import hashlib
 import logging
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,25 +385,112 @@ def test_two_runtimes_side_by_side_do_not_know_of_each_other(bundle, rig):
         assert len(first.given) == 3
 
 
+def test_predictions_outlive_the_steps_after_them_and_the_runtime(host):
+    def digest(predictions):
+        sha256 = hashlib.sha256()
+        predictions.digest_into(sha256)
+        return sha256.hexdigest()
+
+    host.fire(count=2)
+    kept = host.given[-1]
+    before = digest(kept)
+    host.fire(count=4)
+    host.live.close()
+    assert digest(kept) == before != digest(host.given[-1])
+
+
+FORGETFUL_HOST = """
+import atexit, sys, threading
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # called after those that come later
+from pathlib import Path
+from colours import colours_model, make_bundle, memory_model, two_cameras
+from octobev import LiveRuntime
+bundle = make_bundle(Path(sys.argv[1]), {"colours": colours_model(), "memory": memory_model()})
+live = LiveRuntime(bundle, two_cameras())
+"""
+
+
+def test_host_that_forgets_to_close_ends_cleanly(tmp_path):
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", FORGETFUL_HOST, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": paths}
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LONG_S, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "['MainThread']\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_forked_process_is_refused(host):
-    def child(answers):
-        try:
-            host.live.submit_frame(host.frame("front", 0))
-        except InvalidArgument as error:
-            answers.put(str(error))
-        host.live.close()
+def test_forked_process_is_refused(host, tmp_path):
+    with Publisher(f"ipc://{tmp_path}/topics") as publisher:
 
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    process = context.Process(target=child, args=(answers,))
-    process.start()
-    assert "used after a fork" in answers.get(timeout=LONG_S)
-    process.join(LONG_S)
-    assert process.exitcode == 0
+        def child(answers):
+            for use in (
+                lambda: host.live.submit_frame(host.frame("front", 0)),
+                lambda: host.live.submit_pose(START_NS, Pose.identity()),
+                host.live.latest,
+                host.live.health,
+                lambda: next(iter(host.live)),
+                lambda: host.live.recalibrate(host.rig),
+                lambda: publisher.set_rig(host.rig, ""),
+                lambda: publisher.subscriptions,
+            ):
+                try:
+                    answers.put(f"{use()} in a forked process")
+                except InvalidArgument as error:
+                    answers.put(str(error))
+            host.live.close()
+            publisher.close()
+
+        holds, go_on = threading.Event(), threading.Event()
+
+        def hold():  # as a step or a sending does that is under way while the process forks
+            with host.live._changed, publisher._changed:
+                holds.set()
+                go_on.wait(LONG_S)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert holds.wait(LONG_S)
+        context = multiprocessing.get_context("fork")
+        answers = context.SimpleQueue()
+        process = context.Process(target=child, args=(answers,))
+        process.start()
+        for _ in range(8):
+            assert "must be used in the process that made it, got used after a fork" in answers.get()
+        process.join(LONG_S)
+        assert process.exitcode == 0
+        go_on.set()
+        holder.join(LONG_S)
     host.fire()
     assert len(host.given) == 1
+
+
+def test_cameras_do_not_wait_while_health_waits_for_the_publisher(bundle, rig):
+    submitted = threading.Event()
+
+    class Sending:
+        """A publisher that is at work."""
+
+        subscriptions = property(lambda self: frozenset({str(submitted.wait(LONG_S))}))
+
+        def set_rig(self, rig, rig_sha256):
+            pass
+
+        def publish(self, predictions):
+            pass
+
+        def publish_health(self, health):
+            pass
+
+    host = Host(bundle, rig, publisher=Sending(), settings={"health_period_s": LONG_S})
+    with host.live:
+        reports = []
+        asking = threading.Thread(target=lambda: reports.append(host.live.health()))
+        asking.start()
+        host.live.submit_frame(host.frame("front", 0))
+        submitted.set()
+        asking.join(LONG_S)
+        assert reports[0].subscriptions == ("True",)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
