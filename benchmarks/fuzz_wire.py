@@ -233,7 +233,8 @@ def forge_array(chance: random.Random, parts: Parts, pool: list[Parts]) -> Parts
         entry["dtype"] = chance.choice(("bool", "uint8", "float16", "float64", "object", "uint64", "S1", "<f4", ""))
     changed = _with_map(parts, header)
     if chance.random() < 0.5 and index + 2 < len(changed):
-        wanted = math.prod(max(0, n) for n in entry.get("shape", ()) if isinstance(n, int))
+        shape = entry.get("shape")
+        wanted = math.prod(max(0, n) for n in shape if isinstance(n, int)) if isinstance(shape, list) else 0
         changed = _with(changed, index + 2, bytes(min(wanted * chance.choice((0, 1, 2, 4, 8)), 100_000)))
     return changed
 
