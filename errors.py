@@ -79,6 +79,10 @@ class SourceError(OctobevError, OSError):
     """A camera's source that cannot be opened or read now."""
 
 
+class BenchError(OctobevError, RuntimeError):
+    """A measurement that would mean nothing: a peer that gives something else, a program that fails."""
+
+
 class MissingDependency(OctobevError, ImportError):
     """An optional or system library is missing; the message says how to install it."""
 

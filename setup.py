@@ -18,7 +18,7 @@ KERNELS = (
     *("cpuid", "seqlock"),
 )
 FOLDERS = (
-    *("_ext", "cli", "fusion", "models", "replay", "replay.faults", "sources"),
+    *("_ext", "bench", "bench.peers", "cli", "fusion", "models", "replay", "replay.faults", "sources"),
     *("runtime", "runtime.live", "runtime.ring", "runtime.sync", "runtime.topics"),
 )
 

@@ -1,4 +1,4 @@
-"""The kernels against what one would use instead: `python benchmarks/kernels.py [--threads N] [--rounds N]`.
+"""Kernels that `octobev bench` has no row for: `python benchmarks/kernels.py [--threads N] [--rounds N]`.
 
 Both sides of a row are run in turns (A B A B ...), so that a busy machine slows both down; times are medians in
 milliseconds, the last column is the median of the ratios of neighbouring runs.
@@ -7,26 +7,21 @@ milliseconds, the last column is the median of the ratios of neighbouring runs.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from octobev._ext import lift, occupancy, preprocess, project, warp
-from octobev.fusion.grid import BevGrid
-from octobev.fusion.lens import Intrinsics
+from octobev._ext import lift, occupancy, preprocess, project
+from octobev.bench.material import CHANNELS, Material
+from octobev.bench.spread import take_turns, wall_ms
 from octobev.fusion.pose import Pose
 from octobev.fusion.view import FeatureCamera, ViewTransform
-from octobev.fusion.view_builder import ViewBuilder, grid_points
 from scipy.sparse import csr_array
-
-GRID = BevGrid(-24.0, 40.0, -24.0, 24.0, 0.5)
-HEIGHTS_M = (0.0, 0.6, 1.5, 3.0)
-FEATURE_SHAPE, STRIDE, CHANNELS = (48, 80), 4.0, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +34,16 @@ class Match:
     rival: Callable[[], object]
 
 
-def surround() -> list[FeatureCamera]:
-    """Eight cameras of 320x192 pixels, 1.6 m above the ground, evenly spread."""
-    lens = Intrinsics(320, 192, 180.0, 180.0, 159.5, 95.5)
-    cameras = []
-    for index in range(8):
-        yaw = 2 * np.pi * index / 8
-        matrix = np.eye(4)
-        matrix[:3, 0] = np.sin(yaw), -np.cos(yaw), 0
-        matrix[:3, 1] = 0, 0, -1
-        matrix[:3, 2] = np.cos(yaw), np.sin(yaw), 0
-        matrix[:3, 3] = 1.0, 0.0, 1.6
-        cameras.append(FeatureCamera(lens, Pose(matrix)))
-    return cameras
-
-
-def numpy_projection(points: NDArray[np.float64], cameras: list[FeatureCamera]) -> list[Any]:
+def numpy_projection(points: NDArray[np.float64], cameras: tuple[FeatureCamera, ...]) -> list[Any]:
     """The projections alone, without weights or matrix."""
     return [camera.intrinsics.project(camera.ego_from_camera.inverse().apply(points)) for camera in cameras]
 
 
-def view_matches(threads: int) -> Iterator[Match]:
-    """Build the matrix and lift with it."""
-    points, cameras, moves = grid_points(GRID, HEIGHTS_M), surround(), [0]
-    flat = points.reshape(-1, 3)
-    builder = ViewBuilder(
-        points, cameras, FEATURE_SHAPE, STRIDE, resolution_m=GRID.resolution_m, border_px=8.0, tolerance_cells=0.0
-    )
+def view_matches(material: Material) -> Iterator[Match]:
+    """Build the matrix, and what is done with it besides the lift to rows."""
+    threads, cameras, moves = material.threads, material.feature_cameras, [0]
+    flat = material.points.reshape(-1, 3)
+    builder = material.view_builder()
 
     def build() -> ViewTransform:
         moves[0] += 1
@@ -74,16 +52,9 @@ def view_matches(threads: int) -> Iterator[Match]:
     view = build()
     size = f"{view.rows} points, 8 cameras, {len(view.indices)} entries"
     yield Match(f"view matrix: {size}", build, "NumPy, projections only", lambda: numpy_projection(flat, cameras))
-    features = np.random.default_rng(0).random((view.pixels, CHANNELS)).astype(np.float32)
-    rows = np.empty((view.cells, view.heights * CHANNELS), np.float32)
+    features = material.features
     planes = np.empty((view.heights * CHANNELS, view.cells), np.float32)
     matrix = csr_array((view.weights, view.indices, view.indptr), shape=(view.rows, view.pixels))
-    yield Match(
-        f"lift to rows, {CHANNELS} channels",
-        lambda: view.lift(features, rows, threads),
-        "scipy CSR",
-        lambda: matrix @ features,
-    )
     yield Match(
         f"lift to planes, {CHANNELS} channels",
         lambda: view.lift_planes(features, planes, threads),
@@ -111,9 +82,9 @@ def view_matches(threads: int) -> Iterator[Match]:
     )
 
 
-def image_matches(threads: int) -> Iterator[Match]:
+def image_matches(material: Material) -> Iterator[Match]:
     """Image 1280x960 to network input 320x192, RGB, normalised, NCHW."""
-    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8), (1280, 960))
+    threads, image = material.threads, material.decoded[0][0]
     out, scale = np.empty((3, 192, 320), np.float32), np.full(3, 1 / 255, np.float32)
     map_x, map_y = np.meshgrid(np.linspace(0, 1279, 320, dtype=np.float32), np.linspace(0, 959, 192, dtype=np.float32))
     map_x = np.ascontiguousarray(map_x + 5 * np.sin(map_y / 50), dtype=np.float32)
@@ -123,20 +94,11 @@ def image_matches(threads: int) -> Iterator[Match]:
         rgb = cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.float32)
         return np.ascontiguousarray((rgb * scale).transpose(2, 0, 1))
 
-    for sampling, flag in (("bilinear", cv2.INTER_LINEAR), ("area", cv2.INTER_AREA)):
-        yield Match(
-            f"resize, {sampling}, 1280x960 -> 320x192 float NCHW",
-            lambda sampling=sampling: preprocess.resize(  # type: ignore[misc]
-                image, out, sampling=sampling, swap_rb=True, scale=scale, num_threads=threads
-            ),
-            "cv2.resize, cvtColor, float, transpose",
-            lambda flag=flag: usual(cv2.resize(image, (320, 192), interpolation=flag)),  # type: ignore[misc]
-        )
     yield Match(
-        "resize, bilinear, the same",
-        lambda: preprocess.resize(image, out, swap_rb=True, scale=scale, num_threads=threads),
-        "cv2.dnn.blobFromImage",
-        lambda: cv2.dnn.blobFromImage(image, 1 / 255, (320, 192), swapRB=True),
+        "resize, area, 1280x960 -> 320x192 float NCHW",
+        lambda: preprocess.resize(image, out, sampling="area", swap_rb=True, scale=scale, num_threads=threads),
+        "cv2.resize, cvtColor, float, transpose",
+        lambda: usual(cv2.resize(image, (320, 192), interpolation=cv2.INTER_AREA)),
     )
     yield from yuv_matches(image, (map_x, map_y), scale, threads)
     yield Match(
@@ -186,24 +148,13 @@ def yuv_matches(
         )
 
 
-def state_matches(threads: int) -> Iterator[Match]:
-    """Carry a state of 64 planes, and add evidence to 12,288 cells of four classes."""
-    rng = np.random.default_rng(0)
-    source = rng.random((64, 96, 64), np.float32)
-    out = np.empty_like(source)
-    motion = Pose.planar(1.3, -0.7, 0.05).matrix[:2, [0, 1, 3]]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    swapped = np.ascontiguousarray(motion[::-1][:, [1, 0, 2]])  # OpenCV counts columns first
-    yield Match(
-        "warp, 64 planes of 96x64",
-        lambda: warp.warp_planes(source, motion, out, num_threads=threads),
-        "cv2.warpAffine, plane by plane",
-        lambda: [cv2.warpAffine(plane, swapped, (64, 96), flags=flags) for plane in source],
-    )
-    log_odds, observed = rng.normal(size=(GRID.cells, 4)).astype(np.float32), np.zeros(GRID.cells, np.uint8)
-    mass = rng.random(GRID.cells, np.float32)
-    probability = rng.random((GRID.cells, 4), np.float32) * mass[:, None]
-    gain, prior = np.ones(GRID.cells, np.float32), np.zeros(4, np.float32)
+def state_matches(material: Material) -> Iterator[Match]:
+    """Add evidence to the cells of the grid, four classes."""
+    threads, cells, rng = material.threads, material.bundle.manifest.grid.cells, np.random.default_rng(0)
+    log_odds, observed = rng.normal(size=(cells, 4)).astype(np.float32), np.zeros(cells, np.uint8)
+    mass = rng.random(cells, np.float32)
+    probability = rng.random((cells, 4), np.float32) * mass[:, None]
+    gain, prior = np.ones(cells, np.float32), np.zeros(4, np.float32)
 
     def numpy_update() -> NDArray[np.float32]:
         p = np.clip(probability / mass[:, None], 1e-4, 1 - 1e-4)
@@ -211,20 +162,13 @@ def state_matches(threads: int) -> Iterator[Match]:
         return np.clip(log_odds * 0.9 + np.where(mass[:, None] > 0.05, change, 0), -8, 8)
 
     yield Match(
-        f"log-odds, {GRID.cells} cells, 4 classes",
+        f"log-odds, {cells} cells, 4 classes",
         lambda: occupancy.update_log_odds(
             log_odds, observed, probability, mass, gain, prior, 0.9, 8.0, 0.05, num_threads=threads
         ),
         "NumPy",
         numpy_update,
     )
-
-
-def milliseconds(run: Callable[[], object]) -> float:
-    """Wall time of one run."""
-    start = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -236,13 +180,15 @@ def main() -> None:
     cv2.setNumThreads(options.threads)
     print(f"threads {options.threads}, OpenMP {project.openmp_enabled()}, medians of {options.rounds} rounds, ms\n")
     print(f"{'kernel':68}{'ms':>8}  {'instead':40}{'ms':>8}{'ratio':>8}")
-    for matches in (view_matches, image_matches, state_matches):
-        for match in matches(options.threads):
-            match.kernel(), match.rival()
-            pairs = [(milliseconds(match.kernel), milliseconds(match.rival)) for _ in range(options.rounds)]
-            kernel, rival = (statistics.median(side) for side in zip(*pairs, strict=True))
-            ratio = statistics.median(b / a for a, b in pairs)
-            print(f"{match.name:68}{kernel:8.3f}  {match.rival_name:40}{rival:8.3f}{ratio:7.1f}x")
+    with tempfile.TemporaryDirectory() as folder:
+        material = Material(Path(folder), threads=options.threads)
+        for matches in (view_matches, image_matches, state_matches):
+            for match in matches(material):
+                sides = {"kernel": wall_ms(match.kernel), "rival": wall_ms(match.rival)}
+                turns = take_turns(sides, options.rounds, settle_s=0.0)
+                kernel, rival, ratio = turns["kernel"], turns["rival"], turns.ratio("rival", "kernel")
+                times = f"{kernel.median:8.3f}  {match.rival_name:40}{rival.median:8.3f}"
+                print(f"{match.name:68}{times}{ratio.median:7.1f}x")
 
 
 if __name__ == "__main__":

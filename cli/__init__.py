@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """Assemble the command from its groups."""
-    from . import bundle, doctor, drive, evaluate, health, keys, live, replay, rig, topic
+    from . import bench, bundle, doctor, drive, evaluate, health, keys, live, replay, rig, topic
     from .fault_option import FAULT_HELP
 
     app = typer.Typer(
@@ -34,6 +34,7 @@ def build() -> typer.Typer:
     app.command("evaluate")(evaluate.evaluate)
     app.command("health")(health.health)
     app.command("doctor")(doctor.doctor)
+    app.command("bench")(bench.bench)
     app.add_typer(drive.app, name="drive")
     app.add_typer(topic.app, name="topic")
     app.add_typer(keys.app, name="keys")

@@ -44,12 +44,12 @@ def doctor(
 def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Gather the report and the problems."""
     problems: list[str] = []
-    flags, fast = _cpu()
+    name, flags, fast = _cpu()
     report: dict[str, dict[str, Any]] = {
         "machine": {
             "python": sys.version.split()[0],
             "platform": platform.platform(),
-            "cpu": _cpu_name(),
+            "cpu": name,
             "cpus usable": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
             "cpu features": [name for name in CPU_FEATURES if name in flags],
             "fast int8": list(fast) or "no: networks run in fp32",
@@ -63,13 +63,13 @@ def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
     return report, problems
 
 
-def _cpu() -> tuple[frozenset[str], tuple[str, ...]]:
-    """What the processor has, and which of it makes int8 networks fast."""
+def _cpu() -> tuple[str, frozenset[str], tuple[str, ...]]:
+    """What the processor is called, what it has, and which of it makes int8 networks fast."""
     try:
-        from ..runtime.cpu import cpu_flags, fast_int8
+        from ..runtime.cpu import cpu_flags, cpu_name, fast_int8
     except ImportError:  # kernels that cannot be loaded: a problem of its own, told below
-        return frozenset(), ()
-    return cpu_flags(), fast_int8()
+        return platform.machine(), frozenset(), ()
+    return cpu_name(), cpu_flags(), fast_int8()
 
 
 def _version(name: str, problems: list[str]) -> str:
@@ -125,12 +125,3 @@ def _reference_bundle(problems: list[str]) -> dict[str, Any]:
         return {"reference": "broken"}
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
     return {"reference": name, "variant": bundle.variant, "sha256": bundle.sha256}
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()

@@ -44,6 +44,16 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(lines[0].split(":", 1)[1].split()) if lines else frozenset()
 
 
+def cpu_name() -> str:
+    """The processor's name as it tells it; its architecture where it tells none."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def linux_arm_features(flags: frozenset[str]) -> tuple[str, ...]:
     """Those of the features that Linux lists which have int8 dot products."""
     return tuple(name for name in _MAC_NAMES if name in flags)

@@ -13,7 +13,7 @@ import octobev
 import pytest
 
 ROOT = Path(octobev.__file__).parent
-FLOORS = ("errors", "_ext", "fusion", "runtime", "replay", "sources", "cli")
+FLOORS = ("errors", "_ext", "fusion", "runtime", "replay", "sources", "bench", "cli")
 LONGEST_MODULE = 450
 VALUE_TYPES = (
     "fusion/pose.py",

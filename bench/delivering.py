@@ -1,0 +1,164 @@
+"""Rows about publishing: how many sets a second come out, how soon, and what a message costs beside bare ZeroMQ."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import numpy as np
+import zmq
+
+from ..runtime.engine import Runtime
+from ..runtime.predictions import Predictions
+from ..runtime.topics.publisher import Publisher
+from ..runtime.topics.subscriber import Subscriber
+from .material import Material
+from .row import Figures
+from .spread import Spread, take_turns, wall_ms
+from .whole import publishing
+
+RATE_HZ: Final = 36.0
+"""Of the cameras."""
+
+_EVERYTHING: Final = ("",)
+_WAIT_S: Final = 20.0
+
+
+def sets_per_second(material: Material) -> Figures:
+    """Decoded frames in, predictions published, one set after another; then at the cameras' rate, for the latency."""
+    count = material.rounds(160)
+    with material.runtime() as runtime:
+        with publishing(material, "sets") as publisher:
+            rates = _rates(material, runtime, publisher, count)
+            latencies, dropped = _paced(material, runtime, publisher, count)
+        with publishing(material, "sets_everything", _EVERYTHING) as publisher:
+            everything = _rates(material, runtime, publisher, max(10, count // 4))
+    p99, limit = float(np.percentile(latencies, 99)), 2e3 / RATE_HZ
+    missed = () if p99 <= limit else (f"p99 latency must be at most {limit:.1f} ms, got {p99:.1f}",)
+    sides = {
+        "with geometry and beliefs, 1/s": Spread.of(everything),
+        f"latency at {RATE_HZ:g} Hz, ms": Spread.of(latencies),
+        f"p99 latency at {RATE_HZ:g} Hz, ms": Spread.of([p99]),
+        f"sets left out at {RATE_HZ:g} Hz, of {count}": Spread.of([dropped]),
+    }
+    note = "subscriber in another process; latency from a set's arrival to its publication, newest set first"
+    return Figures(Spread.of(rates), sides, (f"{runtime.bundle.variant}; {note}",), missed)
+
+
+def publish_overhead(material: Material) -> Figures:
+    """From publish to receive, against the same bytes by bare pyzmq."""
+    with material.runtime() as runtime:
+        predictions = [runtime.step(material.frame_set(number)) for number in range(3)][-1]
+    rounds = material.rounds(400)
+    one = _publish_turns(material, predictions, "road_layout", rounds)
+    many = _publish_turns(material, predictions, "*", max(10, rounds // 8))
+    sides = {
+        "octobev, road_layout, ms": one[1],
+        "pyzmq, road_layout, ms": one[2],
+        "octobev, every topic of a set, ms": many[1],
+        "pyzmq, every topic of a set, ms": many[2],
+        "every topic of a set, x": many[0],
+    }
+    return Figures(one[0], sides, ("ipc, within a process; encoding and checks are octobev's", *one[3]))
+
+
+def _rates(material: Material, runtime: Runtime, publisher: Publisher, count: int) -> list[float]:
+    """Sets a second, of each set."""
+    rates = []
+    sets = material.frame_sets()
+    runtime.reset()
+    for number in range(count + 3):
+        frame_set = next(sets)
+        begin = time.perf_counter()
+        publisher.publish(runtime.step(frame_set))
+        if number >= 3:
+            rates.append(1.0 / (time.perf_counter() - begin))
+    return rates
+
+
+def _paced(material: Material, runtime: Runtime, publisher: Publisher, count: int) -> tuple[list[float], int]:
+    """Sets arrive at the cameras' rate; latencies in milliseconds, and how many sets gave way to newer ones."""
+    latencies: list[float] = []
+    runtime.reset()
+    begin, number, dropped = time.perf_counter() + 0.1, 0, 0
+    while number < count:
+        arrival = begin + number / RATE_HZ
+        time.sleep(max(0.0, arrival - time.perf_counter()))
+        newest = min(count - 1, int((time.perf_counter() - begin) * RATE_HZ))
+        dropped += max(0, newest - number)
+        number = max(number, newest)
+        publisher.publish(runtime.step(material.frame_set(number)))
+        latencies.append((time.perf_counter() - begin - number / RATE_HZ) * 1e3)
+        number += 1
+    return latencies, dropped
+
+
+def _publish_turns(
+    material: Material, predictions: Predictions, topic: str, rounds: int
+) -> tuple[Spread, Spread, Spread, tuple[str, ...]]:
+    """Ratio of the medians, both sides, notes; `*` is every topic."""
+    name = "all" if topic == "*" else topic
+    with (
+        Publisher(f"ipc://{material.folder}/publish_{name}") as publisher,
+        Subscriber(publisher.endpoint, topic) as subscriber,
+    ):
+        publisher.wait_for_change(frozenset(), _WAIT_S)
+        count = publisher.publish(predictions)
+        for _ in range(count):
+            subscriber.receive(_WAIT_S)
+        messages = _recorded(publisher, predictions, topic, count)
+
+        def ours() -> None:
+            for _ in range(publisher.publish(predictions)):
+                subscriber.receive(_WAIT_S)
+
+        with _BarePair(f"ipc://{material.folder}/bare_{name}") as pair:
+            sides = {"octobev": wall_ms(ours), "pyzmq": wall_ms(lambda: pair.carry(messages))}
+            turns = take_turns(sides, rounds, settle_s=0.0, warm_up=10)
+    megabytes = sum(len(part) for message in messages for part in message) / 1e6
+    return turns.ratio("octobev", "pyzmq"), turns["octobev"], turns["pyzmq"], (f"{name}: {megabytes:.3f} MB",)
+
+
+def _recorded(publisher: Publisher, predictions: Predictions, topic: str, count: int) -> list[list[bytes]]:
+    """The bytes of the messages that the publisher sends."""
+    context = zmq.Context()
+    with context.socket(zmq.SUB) as socket:
+        socket.linger = 0
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.SUBSCRIBE, b"" if topic == "*" else f"{topic}/".encode())
+        socket.connect(publisher.endpoint)
+        messages: list[list[bytes]] = []
+        while len(messages) < count:  # the subscription may come a moment later
+            publisher.publish(predictions)
+            while len(messages) < count and socket.poll(100):
+                messages.append(socket.recv_multipart())
+    context.term()
+    return messages
+
+
+class _BarePair:
+    """A PUB and a SUB socket of pyzmq, as one would use them for arrays."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context = zmq.Context()
+        self._sender: Any = self._context.socket(zmq.XPUB)
+        self._receiver: Any = self._context.socket(zmq.SUB)
+        for socket in (self._sender, self._receiver):
+            socket.linger = 0
+        self._sender.bind(endpoint)
+        self._receiver.setsockopt(zmq.SUBSCRIBE, b"")
+        self._receiver.connect(endpoint)
+        self._sender.recv()  # the subscription
+
+    def carry(self, messages: list[list[bytes]]) -> None:
+        """Send all messages, then receive them."""
+        for message in messages:
+            self._sender.send_multipart(message, copy=False)
+        for _ in messages:
+            self._receiver.recv_multipart(copy=False)
+
+    def __enter__(self) -> _BarePair:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.destroy(linger=0)
