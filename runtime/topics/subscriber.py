@@ -61,6 +61,9 @@ class Subscriber:
     :attr:`last_error`, and skipped: no call here raises WireError. A message with `valid` False is delivered. Messages
     that come again (rig and health are sent again when others join) are delivered once.
 
+    :attr:`refusal` says why publisher and subscriber do not come together (a key that is not allowed, keys on one side
+    only); None: nothing is known to be wrong.
+
     Not safe to use from several threads at once.
 
     Parameters
@@ -101,7 +104,6 @@ class Subscriber:
         self.restarts = 0
         self.last_error: WireError | None = None
         self.refusal: str | None = None
-        """Why the publisher and this subscriber do not come together, when they do not; None: nothing is wrong."""
         self._lost: dict[str, int] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._async: zmq.asyncio.Socket | None = None
