@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -28,6 +28,9 @@ from .spread import take_turns, wall_ms
 OWN_TOPICS: Final = ("road_layout/", "occupancy/", "corridor_direction/", "camera/")
 """The bundle's default outputs; not the geometry and the beliefs, which nobody else computes."""
 
+Maker = Callable[[Material, "zmq.Socket[bytes]"], GluedStep]
+"""Makes a peer that publishes on a socket."""
+
 _WAIT_S: Final = 20.0
 _CHECKED_SETS: Final = 4
 _SAME: Final = 0.1
@@ -37,18 +40,22 @@ _SHARE: Final = 0.95
 
 def step_vs_user_fp32(material: Material) -> Figures:
     """In float32, against what a competent user writes today."""
-    return _against(material, "fp32", "user", usual_step)
+    return _against(material, "fp32", {"user": usual_step})
 
 
 def step_vs_user_int8(material: Material) -> Figures:
     """In int8, against what a competent user writes today."""
-    return _against(material, "int8", "user", usual_step)
+    return _against(material, "int8", {"user": usual_step})
 
 
 def step_vs_best_user(material: Material) -> Figures:
     """In int8, against the best of known parts."""
     with ThreadPoolExecutor(material.threads) as pool:
-        return _against(material, "int8", "best user", lambda own, socket: best_known_step(own, socket, pool))
+        peers: dict[str, Maker] = {
+            "best user": lambda own, socket: best_known_step(own, socket, pool),
+            "best user, int8 files in OpenVINO": lambda own, socket: best_known_step(own, socket, pool, "int8"),
+        }
+        return _against(material, "int8", peers)
 
 
 def replay_vs_limit(material: Material) -> Figures:
@@ -84,25 +91,24 @@ def replay_vs_limit(material: Material) -> Figures:
     return Figures(turns.ratio("replay", "decode and networks"), turns.spreads("ms a set"), (note,))
 
 
-def _against(
-    material: Material, variant: Variant, name: str, make: Callable[[Material, zmq.Socket[bytes]], GluedStep]
-) -> Figures:
-    """Step and publish in turns with a peer, from the same JPEG frames."""
+def _against(material: Material, variant: Variant, peers: Mapping[str, Maker]) -> Figures:
+    """Step and publish in turns with peers, from the same JPEG frames; the first of them counts."""
+    counts, *others = peers
     with ExitStack() as stack:
-        socket = stack.enter_context(_published(material, name.replace(" ", "_")))
         runtime = stack.enter_context(material.runtime(variant))
-        agreed = _check_agreement(material, runtime, make(material, socket), name)
-        publisher = stack.enter_context(publishing(material, f"{name.replace(' ', '_')}_octobev"))
-        peer = make(material, socket)
-        own_sets, peer_sets = material.frame_sets(encoded=True), material.frame_sets(encoded=True)
-        sides = {
-            "octobev": _each(own_sets, lambda given: publisher.publish(runtime.step(given))),
-            name: _each(peer_sets, peer.step),
-        }
+        publisher = stack.enter_context(publishing(material, "octobev"))
+        own_sets = material.frame_sets(encoded=True)
+        sides = {"octobev": _each(own_sets, lambda given: publisher.publish(runtime.step(given)))}
+        notes = [f"JPEG to published, octobev in {variant}"]
+        for number, (name, make) in enumerate(peers.items()):
+            socket = stack.enter_context(_published(material, f"peer{number}"))
+            agreed = _check_agreement(material, runtime, make(material, socket), name)
+            notes.append(f"{name}: {agreed:.1%} of the layout's values agree")
+            sides[name] = _each(material.frame_sets(encoded=True), make(material, socket).step)
         runtime.reset()
         turns = take_turns(sides, material.rounds(20))
-    note = f"JPEG to published, octobev in {variant}; {agreed:.1%} of the layout's values agree"
-    return Figures(turns.ratio(name, "octobev"), turns.spreads(), (note,))
+    spreads = turns.spreads() | {f"{name}, x": turns.ratio(name, "octobev") for name in others}
+    return Figures(turns.ratio(counts, "octobev"), spreads, tuple(notes))
 
 
 def _each(sets: Iterator[FrameSet], do: Callable[[FrameSet], object]) -> Callable[[], float]:
@@ -115,6 +121,7 @@ def _each(sets: Iterator[FrameSet], do: Callable[[FrameSet], object]) -> Callabl
 
 def _check_agreement(material: Material, runtime: Runtime, peer: GluedStep, name: str) -> float:
     """Both on the same sets, whose cameras fire at once, as the peer believes; share of values that agree."""
+    runtime.reset()
     sets = material.frame_sets(encoded=True, staggered=False)
     for _ in range(_CHECKED_SETS):
         frame_set = next(sets)

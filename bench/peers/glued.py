@@ -114,7 +114,9 @@ def usual_step(material: Material, socket: zmq.Socket[bytes]) -> GluedStep:
     )
 
 
-def best_known_step(material: Material, socket: zmq.Socket[bytes], pool: ThreadPoolExecutor) -> GluedStep:
+def best_known_step(
+    material: Material, socket: zmq.Socket[bytes], pool: ThreadPoolExecutor, variant: Variant = "fp32"
+) -> GluedStep:
     """The best known part for each piece of work.
 
     JPEG decoded at a quarter of its size on threads, blobFromImages, OpenVINO at its default precision in the faster of
@@ -132,7 +134,7 @@ def best_known_step(material: Material, socket: zmq.Socket[bytes], pool: ThreadP
         blob: Any = cv2.dnn.blobFromImages(small, 1.0, (width, height), swapRB=True, ddepth=cv2.CV_8U)
         return np.asarray(blob, np.uint8)
 
-    candidates = [_openvino_cameras(material, throughput) for throughput in (False, True)]
+    candidates = [_openvino_cameras(material, variant, throughput) for throughput in (False, True)]
     images = np.zeros((len(material.rig), 3, height, width), np.uint8)
     trial = take_turns({str(n): wall_ms(lambda run=run: run(images)) for n, run in enumerate(candidates)}, 5)  # type: ignore[misc]
     run_cameras = candidates[int(trial.fastest())]
@@ -143,7 +145,7 @@ def best_known_step(material: Material, socket: zmq.Socket[bytes], pool: ThreadP
         socket.send_multipart([array.data for array in arrays.values()], copy=False)
 
     lift = csr_lift_torch(material.view, material.threads)
-    return _glued(material, prepare, run_cameras, lift, _openvino_topdown(material), send)
+    return _glued(material, prepare, run_cameras, lift, _openvino_topdown(material, variant), send)
 
 
 def _glued(
@@ -172,28 +174,30 @@ def _cropped(image: Any) -> Any:
     return image[top : top + used]
 
 
-def _onnxruntime(material: Material, network: str, variant: Variant = "fp32") -> Run:
+def _onnxruntime(material: Material, network: str) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = material.threads
-    model = material.bundle.model_bytes(network, variant)
+    model = material.bundle.model_bytes(network, "fp32")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
 
 
-def _compiled(material: Material, network: str, hint: str) -> Any:
+def _compiled(material: Material, network: str, variant: Variant, hint: str) -> Any:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(material.bundle.model_bytes(network, "fp32"))
+    model = core.read_model(material.bundle.model_bytes(network, variant))
     return core.compile_model(model, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": material.threads})
 
 
-def _openvino_cameras(material: Material, throughput: bool) -> Callable[[NDArray[np.uint8]], list[Arrays]]:
+def _openvino_cameras(
+    material: Material, variant: Variant, throughput: bool
+) -> Callable[[NDArray[np.uint8]], list[Arrays]]:
     """All cameras: several at a time, one thread each; or one after another on all threads."""
     import openvino
 
-    compiled = _compiled(material, HYDRANET, "THROUGHPUT" if throughput else "LATENCY")
+    compiled = _compiled(material, HYDRANET, variant, "THROUGHPUT" if throughput else "LATENCY")
     names = [output.get_any_name() for output in compiled.outputs]
     queue = openvino.AsyncInferQueue(compiled)
     results: dict[int, Arrays] = {}
@@ -212,8 +216,8 @@ def _openvino_cameras(material: Material, throughput: bool) -> Callable[[NDArray
     return run
 
 
-def _openvino_topdown(material: Material) -> Run:
-    compiled = _compiled(material, TOPDOWN, "LATENCY")
+def _openvino_topdown(material: Material, variant: Variant) -> Run:
+    compiled = _compiled(material, TOPDOWN, variant, "LATENCY")
     names = [output.get_any_name() for output in compiled.outputs]
     request = compiled.create_infer_request()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ...errors import TopicError, expected
@@ -30,6 +31,7 @@ MAX_TOPIC_BYTES: Final = 255
 ANY: Final = "*"
 
 
+@lru_cache(maxsize=1024)
 def check_topic(name: str) -> str:
     """Return the name of a topic if it is one.
 
