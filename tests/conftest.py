@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.runtime.live.health import CameraCondition, CameraHealth, Health, OutputHealth, Spread
 from onnx import TensorProto, helper, numpy_helper
+
+
+def pytest_configure() -> None:
+    """Let commands that tests start be interrupted, when the suite itself runs in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 WIDTH, HEIGHT, STRIDE = 32, 16, 4
 """Size of the tiny HydraNet's image, and what it is divided by."""
