@@ -41,15 +41,14 @@ _WHOLE: Final = np.float32(0.99)
 def choose_stretches(frame_sets: Iterable[FrameSet]) -> list[list[FrameSet]]:
     """Choose places to compare: stretches of :data:`PLACES` sets, :data:`SPACING_M` or a little more apart.
 
-    At most :data:`STRETCHES` are kept, spread evenly over what there is, and never more than twice as many in memory.
+    At most :data:`STRETCHES` are given, spread evenly over what there is; never more than twice as many are in memory.
     Sets without an ego pose are left out; where the pose jumps, a stretch ends.
     """
     kept: list[list[FrameSet]] = []
-    every, count = 1, 0
-    for stretch in _stretches(frame_sets):
-        if count % every == 0:
+    every = 1
+    for index, stretch in enumerate(_stretches(frame_sets)):
+        if index % every == 0:
             kept.append(stretch)
-        count += 1
         if len(kept) == 2 * STRETCHES:
             kept, every = kept[::2], 2 * every
     chosen = np.linspace(0, len(kept) - 1, min(len(kept), STRETCHES)).round().astype(int)

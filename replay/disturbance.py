@@ -121,7 +121,7 @@ class _DisturbedSets:
 
 
 def turned_camera(camera: Camera, turn_deg: ArrayLike) -> Camera:
-    """Turn a camera about its own axes (x right: up positive, y down, z forward) by a rotation vector [3] in degrees."""
+    """Turn a camera about its own axes by a rotation vector [3] in degrees; about x, up is positive."""
     matrix = np.eye(4)
     matrix[:3, :3], _ = cv2.Rodrigues(np.radians(np.asarray(turn_deg, dtype=np.float64)))
     return Camera(camera.name, camera.intrinsics, camera.ego_from_camera @ Pose(matrix))

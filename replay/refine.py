@@ -1,9 +1,9 @@
 """Finds how cameras are really pitched from what the networks see while driving: no target, no truth, no training.
 
 The angle is searched at which road layouts predicted from places apart agree best (:mod:`octobev.replay.agreement`):
-first one angle for all cameras, then one for each. An angle is kept when it is known to a fraction of a degree, is more
-than its own uncertainty, and when each half of the stretches agrees better with what the other half found. Otherwise
-nothing changes.
+first one angle for all cameras, then one for each. An angle is kept when it is known to a fraction of a degree, is
+clearly more than its own uncertainty, and when each half of the stretches agrees better with what the other half found.
+Otherwise nothing changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,14 @@ WIDEST_DEG: Final = 3.0
 SURE_DEG: Final = 0.12
 """Largest standard error of the common pitch that is believed."""
 
-CAMERA_SURE_DEG: Final = 0.15
-"""Largest standard error of one camera's pitch that is believed."""
+LEAST_DEG: Final = 0.08
+"""A common pitch of less is left as it is: networks have errors of their own."""
+
+CAMERA_STRETCHES: Final = 6
+"""With fewer stretches no camera is turned alone."""
+
+CAMERA_LEAST_DEG: Final = 0.2
+"""A camera's own pitch of less is left as it is."""
 
 LEAST_SIMILARITY: Final = 0.3
 """With less agreement at the best angle the networks do not know this kind of road."""
@@ -45,7 +51,9 @@ _COARSE_REACH: Final = 3  # steps to either side of 0 before the search goes whe
 _FINE_DEG: Final = (0.25, 0.125)
 _PROBE_DEG: Final = 0.25
 _SWEEPS: Final = 2
-_SIGNIFICANT: Final = 2.0  # standard errors
+_FLAT: Final = 1e-3  # similarity per square degree; less curvature than this is none
+_SIGNIFICANT: Final = 2.0  # standard errors of the common pitch
+_CAMERA_SIGNIFICANT: Final = 3.0  # of a camera's own: there are many of them
 
 Progress = Callable[[int, int], None]
 """Called with calibrations tried, and how many there will be about."""
@@ -157,7 +165,29 @@ def refine_rig(
         needed = f"{FEWEST_STRETCHES} stretches of {PLACES} places {SPACING_M:g} m apart, with ego poses"
         return _unknown(rig, expected("the drive", f"at least {needed}", f"{len(stretches)}"))
     with Runtime(bundle, rig, [output], threads, variant=variant) as runtime:
-        return _Search(Agreement(runtime, output, stretches), rig, progress).run(each_camera)
+        return search_pitch(Agreement(runtime, output, stretches), rig, each_camera=each_camera, progress=progress)
+
+
+class Measure(Protocol):
+    """What says how well a calibration fits, see :class:`octobev.replay.agreement.Agreement`."""
+
+    @property
+    def sets(self) -> int:
+        """Number of sets."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of sets that are compared."""
+
+    def measure(self, rig: Rig) -> NDArray[np.float64]:
+        """Overlaps of each stretch under a calibration, float64 [stretches, 2]; deterministic."""
+
+
+def search_pitch(
+    agreement: Measure, rig: Rig, *, each_camera: bool = True, progress: Progress | None = None
+) -> Refinement:
+    """Search the pitch at which an agreement is greatest; see :func:`refine_rig`."""
+    return _Search(agreement, rig, progress).run(each_camera)
 
 
 def layout_output(bundle: Bundle) -> str:
@@ -183,7 +213,7 @@ def _unknown(rig: Rig, reason: str) -> Refinement:
 class _Search:
     """Tries calibrations. Overlaps are float64 [stretches, 2] throughout."""
 
-    def __init__(self, agreement: Agreement, rig: Rig, progress: Progress | None) -> None:
+    def __init__(self, agreement: Measure, rig: Rig, progress: Progress | None) -> None:
         self._agreement = agreement
         self._rig = rig
         self._progress = progress
@@ -194,10 +224,12 @@ class _Search:
         tried = self._common_curve()
         angle, error = _vertex(*_around(tried))
         reason = _doubt(tried, angle, error)
-        applied = angle if reason is None and _worthwhile(*_around(tried), angle, error) else 0.0
+        needed = max(_SIGNIFICANT * error, LEAST_DEG)
+        applied = angle if reason is None and abs(angle) >= needed and _halves_agree(*_around(tried)) else 0.0
         pitch = dict.fromkeys(self._rig.names, applied)
         own: dict[str, PitchEstimate] = {}
         before = after = similarity(tried[0.0])
+        each_camera = each_camera and len(tried[0.0]) >= CAMERA_STRETCHES
         if reason is None and (each_camera or applied):
             self._expected = self._tried + 1 + (2 * _SWEEPS * len(pitch) if each_camera else 0)
             base = self._measure(pitch)
@@ -230,8 +262,8 @@ class _Search:
 
         for step in range(-_COARSE_REACH, _COARSE_REACH + 1):
             attempt(step * _COARSE_DEG)
-        while abs(best()) in (max(tried), -min(tried)) and abs(best()) < WIDEST_DEG:
-            attempt(best() + np.sign(best()) * _COARSE_DEG)
+        while best() in (min(tried), max(tried)) and abs(best()) < WIDEST_DEG:
+            attempt(best() + float(np.copysign(_COARSE_DEG, best())))
         for step_deg in _FINE_DEG:
             centre = best()
             attempt(centre - step_deg)
@@ -252,7 +284,8 @@ class _Search:
                 angles, overlaps = np.array([-_PROBE_DEG, 0.0, _PROBE_DEG]), np.array([down, base, up])
                 step, error = _vertex(angles, overlaps)
                 step = float(np.clip(step, -2 * _PROBE_DEG, 2 * _PROBE_DEG))
-                if error <= CAMERA_SURE_DEG and _worthwhile(angles, overlaps, step, error):
+                needed = max(_CAMERA_SIGNIFICANT * error, CAMERA_LEAST_DEG)
+                if abs(step) >= needed and _halves_agree(angles, overlaps):
                     turned = self._measure(pitch | {name: pitch[name] + step})
                     if similarity(turned) > similarity(base):
                         pitch[name] += step
@@ -302,7 +335,7 @@ def _vertex(angles: NDArray[np.float64], overlaps: NDArray[np.float64]) -> tuple
     """
     middle = float(angles.mean())
     square, slope, _ = _parabola(angles - middle, overlaps)
-    if square >= 0:
+    if square > -_FLAT:
         return middle, float("inf")
     count = overlaps.shape[1]
     slopes = np.array([_parabola(angles - middle, np.delete(overlaps, i, axis=1))[1] for i in range(count)])
@@ -323,10 +356,8 @@ def _doubt(tried: dict[float, NDArray[np.float64]], angle: float, error: float) 
     return None
 
 
-def _worthwhile(angles: NDArray[np.float64], overlaps: NDArray[np.float64], angle: float, error: float) -> bool:
-    """Whether a turn is more than its uncertainty, and each half of the stretches likes what the other half found."""
-    if abs(angle) < _SIGNIFICANT * error:
-        return False
+def _halves_agree(angles: NDArray[np.float64], overlaps: NDArray[np.float64]) -> bool:
+    """Whether each half of the stretches agrees better at the angle that the other half found than at 0."""
     halves = [_parabola(angles, overlaps[:, start::2]) for start in (0, 1)]
     for half, other in (halves, halves[::-1]):
         if half[0] >= 0:
