@@ -12,12 +12,15 @@ import typer
 from .variant import Variant, VariantOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from ..fusion.rig import Rig
     from ..replay.drive import Drive
     from ..replay.evaluate import Evaluation
     from ..replay.evaluation_report import ReportWriter
     from ..replay.extremes import Extremes
+    from ..replay.refine import Refinement
+    from ..runtime.frames import FrameSet
 
 
 _FAULTS = "Faults put on purpose"
@@ -51,6 +54,14 @@ def evaluate(
         float, typer.Option(min=0.0, help="Error of each step's turn, degrees.", rich_help_panel=_FAULTS)
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random faults.", rich_help_panel=_FAULTS)] = 0,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="First find the pitch of the cameras in each drive, without its truth, as `octobev rig refine` does, "
+            "and evaluate with what was found.",
+        ),
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Length of synthetic drives.")] = 20.0,
     rate: Annotated[float, typer.Option(help="Sets per second of synthetic drives.")] = 10.0,
     report_to: Annotated[
@@ -75,6 +86,7 @@ def evaluate(
 
     from ..replay import evaluate as evaluation
     from ..replay.disturbance import Disturbance
+    from ..replay.refine import refine_rig
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
     from ..runtime.variants import select_variant
@@ -101,6 +113,9 @@ def evaluate(
                 bar.reset(task, description=source.name, total=source.length_hint)
                 yield source
 
+        def refiner(sets: Iterable[FrameSet], rig: Rig) -> Refinement:
+            return refine_rig(sets, opened, rig, threads=threads, variant=opened.variant)
+
         result = evaluation.evaluate(
             sources(),
             lambda rig: Runtime(opened, rig, threads=threads, variant=opened.variant),
@@ -108,6 +123,7 @@ def evaluate(
             duration_s=duration,
             reset_every_frame=reset_every_frame,
             disturbance=disturbance,
+            refine=refiner if refine else None,
             watch=extremes,
             progress=lambda drive, done: bar.update(task, completed=done),
         )
@@ -121,6 +137,7 @@ def evaluate(
         "warm_up": warm_up,
         "duration_s": duration,
         "reset_every_frame": reset_every_frame,
+        "refine": refine,
         **disturbance.values(),
     }
     if writer is not None and extremes is not None:
@@ -180,6 +197,13 @@ def _print(report: dict[str, Any]) -> None:
         console.print(f"intersections: precision {_figure(found['precision'])}, recall {_figure(found['recall'])}")
     if direction["median"] is not None:
         console.print(f"corridor direction: median {direction['median']:.1f} deg, p90 {direction['p90']:.1f} deg")
+    for found in report["refinements"]:
+        said = f"pitch {found['common']['applied_deg']:+.3f} deg" if found["sure"] else f"not sure: {found['reason']}"
+        console.print(
+            f"{found['drive']}: calibration refined, {said}"
+            if found["changed"]
+            else f"{found['drive']}: calibration unchanged, {said}"
+        )
     if report["corrupt"]:
         console.print(f"[yellow]{report['corrupt']} frames could not be read[/yellow]")
     for message in report["truncated"]:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .rig_refine import refine
+
 if TYPE_CHECKING:
     from ..fusion.rig import Rig
     from ..fusion.rig_check import Coverage, Finding
     from ..runtime.frames import FrameSet
 
 app = typer.Typer(no_args_is_help=True, help="Look at the calibration of a rig, and find what is wrong with it.")
+app.command("refine")(refine)
 
 Source = Annotated[
     str, typer.Argument(metavar="DRIVE|RIG.toml", help="A drive (as for `octobev replay`) or a rig file.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -136,9 +136,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RigError(f"{path}: not a TOML file: {error}") from error
 
 
-def write_rig(rig: Rig, path: str | Path) -> None:
-    """Write `rig.toml`, readable by :func:`read_rig` to the last bit."""
-    Path(path).write_text(encode_rig(rig), encoding="utf-8")
+def write_rig(rig: Rig, path: str | Path, sources: Mapping[str, str] | None = None) -> None:
+    """Write `rig.toml`, readable by :func:`read_rig` to the last bit.
+
+    Parameters
+    ----------
+    sources : camera -> its `source`, see :func:`read_rig_sources`; None: none
+    """
+    Path(path).write_text(encode_rig(rig, sources), encoding="utf-8")
 
 
 def rig_sha256(rig: Rig) -> str:
@@ -146,8 +151,8 @@ def rig_sha256(rig: Rig) -> str:
     return hashlib.sha256(encode_rig(rig).encode()).hexdigest()
 
 
-def encode_rig(rig: Rig) -> str:
-    """Give the text of `rig.toml`."""
+def encode_rig(rig: Rig, sources: Mapping[str, str] | None = None) -> str:
+    """Give the text of `rig.toml`, with the `source` of the cameras that have one."""
     lines = [
         "# Camera rig. Ego frame: x forward, y left, z up, metres, origin on the ground below the rear axle.",
         "# Camera frame: x right, y down, z forward. The columns of `rotation` are these axes in the ego frame;",
@@ -169,6 +174,8 @@ def encode_rig(rig: Rig) -> str:
             f"translation_m = {_numbers(mounting.translation_m)}",
             f"rotation = [{', '.join(_numbers(row) for row in mounting.rotation)}]",
         ]
+        if sources is not None and camera.name in sources:
+            lines.append(f"source = {_quote(sources[camera.name])}")
     return "\n".join(lines) + "\n"
 
 

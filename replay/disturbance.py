@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from ..errors import InvalidArgument, expected
 from ..fusion.pose import Pose
@@ -69,7 +69,7 @@ class Disturbance:
             return rig
         rng = np.random.default_rng([self.seed, 1])
         turns = rng.normal(0.0, self.mounting_deg, (len(rig), 3)) - (self.pitch_deg, 0.0, 0.0)
-        cameras = (_turned(camera, turn) for camera, turn in zip(rig, turns, strict=True))
+        cameras = (turned_camera(camera, turn) for camera, turn in zip(rig, turns, strict=True))
         return Rig(tuple(cameras), rig.name)
 
     def frames(self) -> Callable[[FrameSet], FrameSet]:
@@ -120,8 +120,8 @@ class _DisturbedSets:
         return Pose(matrix) @ turn
 
 
-def _turned(camera: Camera, turn_deg: NDArray[np.float64]) -> Camera:
-    """Turn a camera about its own axes (x right, y down, z forward) by a rotation vector in degrees."""
+def turned_camera(camera: Camera, turn_deg: ArrayLike) -> Camera:
+    """Turn a camera about its own axes by a rotation vector [3] in degrees; about x, up is positive."""
     matrix = np.eye(4)
-    matrix[:3, :3], _ = cv2.Rodrigues(np.radians(turn_deg))
+    matrix[:3, :3], _ = cv2.Rodrigues(np.radians(np.asarray(turn_deg, dtype=np.float64)))
     return Camera(camera.name, camera.intrinsics, camera.ego_from_camera @ Pose(matrix))

@@ -26,6 +26,7 @@ from ..runtime.predictions import Predictions, RoadLayout
 from .disturbance import Disturbance
 from .drive import UNKNOWN, Drive, DriveStep, GroundTruth
 from .matching import IntersectionCounts, PolylineCounts, visible_stretches
+from .refine import Refinement
 from .remembered import VisibleBefore
 from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_bands
 
@@ -60,6 +61,7 @@ class Evaluation:
     frames : sets that were compared
     interrupted : the evaluation was stopped before its end
     corrupt, truncated : frames of the drives that could not be read, and drives that end too early
+    refinements : drive by name, and what was found about its calibration; empty when nobody looked
     """
 
     frames: int = 0
@@ -73,6 +75,7 @@ class Evaluation:
     interrupted: bool = False
     corrupt: int = 0
     truncated: list[str] = field(default_factory=list)
+    refinements: list[tuple[str, Refinement]] = field(default_factory=list)
 
     @property
     def classes(self) -> dict[str, ClassCounts]:
@@ -97,6 +100,7 @@ class Evaluation:
             "interrupted": self.interrupted,
             "corrupt": self.corrupt,
             "truncated": self.truncated,
+            "refinements": [{"drive": name, **found.report()} for name, found in self.refinements],
         }
 
 
@@ -108,6 +112,7 @@ def evaluate(
     duration_s: float | None = None,
     reset_every_frame: bool = False,
     disturbance: Disturbance = Disturbance(),  # noqa: B008  (frozen)
+    refine: Callable[[Iterable[FrameSet], Rig], Refinement] | None = None,
     watch: Callable[[ComparedSet], None] | None = None,
     progress: Callable[[Drive, int], None] | None = None,
 ) -> Evaluation:
@@ -122,6 +127,8 @@ def evaluate(
     duration_s : only this much of each drive
     reset_every_frame : forget the state before each set
     disturbance : what the runtime gets and believes instead of the drive as it is
+    refine : called with the sets of each drive as the runtime will get them and the calibration as it would believe it;
+        the runtime then believes what was found. It never gets the truth. None: the calibration stays
     watch : called with every set that was compared
     progress : called with the drive and the number of sets done, after each set
 
@@ -136,6 +143,12 @@ def evaluate(
     try:
         for drive in drives:
             rig = disturbance.rig(drive.rig)
+            if refine is not None:
+                unsettled = disturbance.frames()
+                sets = (unsettled(step.frame_set) for step in drive.steps(duration_s=duration_s))
+                found = refine(sets, rig)
+                result.refinements.append((drive.name, found))
+                rig = found.rig
             comparison = _Comparison(drive, rig, result, watch)
             disturbed = disturbance.frames()
             with make_runtime(rig) as runtime:

@@ -17,7 +17,7 @@ from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, Plan
 from .frames import Frame, FrameSet, PixelFormat
-from .graph import Graph
+from .graph import Graph, Percepts
 from .hooks import InputWatch, RunHooks, Tamper
 from .memory import Memory
 from .predictions import Predictions, Provenance
@@ -94,20 +94,39 @@ class Runtime:
         """What the predictions of the next step will say made them."""
         return self._next.provenance
 
-    def step(self, frame_set: FrameSet) -> Predictions:
+    def perceive(self, frame_set: FrameSet) -> Percepts:
+        """Run the per-camera networks alone, and keep what they give for steps with other calibrations.
+
+        How cameras are mounted makes no difference to these networks: only to where on the ground their results are.
+        Nothing that is carried over time changes.
+        """
+        self._check_open()
+        frames, _ = _present(self._next.rig, frame_set)
+        return self._next.keep(self._next.run_cameras(frames, self._pool, StageTimes()))
+
+    def step(self, frame_set: FrameSet, percepts: Percepts | None = None) -> Predictions:
         """Predict for one frame set.
 
         A camera that is absent, or whose image cannot be decoded, is masked and named in `absences`; a network's NaN or
         Inf, or its failure, withholds that output and names it in `invalid`; a top-down network's state is then again
         what it was before, and is carried on from there. None of these raises.
+
+        Parameters
+        ----------
+        percepts : what :meth:`perceive` gave for this set, also under another calibration of the same lenses; the
+            per-camera networks then do not run, and per-camera outputs are left out. None: they run
+
+        Raises
+        ------
+        InvalidArgument
+            The runtime is closed; or `percepts` are those of other networks, outputs or cameras.
         """
-        if self._closed:
-            raise InvalidArgument("this runtime is closed; make a new one")
+        self._check_open()
         graph = self._next
         stages = StageTimes()
         frames, absences = _present(graph.rig, frame_set)
         self._note_formats(frames)
-        results = graph.run_cameras(frames, self._pool, stages)
+        results = graph.run_cameras(frames, self._pool, stages) if percepts is None else graph.put_back(percepts)
         absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
         invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
 
@@ -124,7 +143,7 @@ class Runtime:
             topdown, failures = graph.topdowns.step(results, fired_from_ego)
         states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
         with stages.measure("collect"):
-            camera_outputs = graph.camera_outputs(results)
+            camera_outputs = graph.camera_outputs(results) if percepts is None else {}
         predictions = Predictions(
             timestamp_ns=frame_set.timestamp_ns,
             sequence=self._sequence,
@@ -251,10 +270,13 @@ class Runtime:
             before=before,
         )
 
-    def _replace(self, plan: Plan, rig: Rig) -> None:
-        """Make the graph of the next step; the caller holds the lock."""
+    def _check_open(self) -> None:
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
+
+    def _replace(self, plan: Plan, rig: Rig) -> None:
+        """Make the graph of the next step; the caller holds the lock."""
+        self._check_open()
         try:
             graph = self._make_graph(plan, rig, self._next)
             graph.warm(self._formats)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument, expected
 from ..fusion.rig import Rig, rig_sha256
 from .bundle import Bundle, Plan
 from .castouts import CastOuts
@@ -21,6 +26,18 @@ from .stages import StageTimes
 from .topdowns import TopDowns
 
 _VERSIONED: Final = ("octobev", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Percepts:
+    """What the per-camera networks gave for one set, kept to be cast to the ground again and again.
+
+    results : network id -> how it went
+    rows : network id -> output that is cast to the ground -> its rows, see :meth:`HydraNet.rows`; memory of their own
+    """
+
+    results: Mapping[str, CameraResults]
+    rows: Mapping[str, Mapping[str, NDArray[np.float32]]]
 
 
 class Graph:
@@ -102,6 +119,25 @@ class Graph:
     ) -> dict[str, CameraResults]:
         """Run the per-camera networks on the frames of one instant, see :meth:`HydraNet.run`."""
         return {name: net.run(frames, executor, stages) for name, net in self.hydranets.items()}
+
+    def keep(self, results: Mapping[str, CameraResults]) -> Percepts:
+        """Copy what the latest run of the per-camera networks gave."""
+        return Percepts(dict(results), {name: net.keep() for name, net in self.hydranets.items()})
+
+    def put_back(self, percepts: Percepts) -> dict[str, CameraResults]:
+        """Have the per-camera networks give what was kept, as if they had run; returns how it went then.
+
+        Raises
+        ------
+        InvalidArgument
+            It was kept for other networks, outputs or cameras.
+        """
+        if percepts.rows.keys() != self.hydranets.keys():
+            known = ", ".join(self.hydranets)
+            raise InvalidArgument(expected("networks of what was kept", known, ", ".join(percepts.rows)))
+        for name, net in self.hydranets.items():
+            net.put_back(percepts.rows[name])
+        return dict(percepts.results)
 
     def camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
         """Collect the wanted per-camera outputs, see :meth:`HydraNet.outputs`."""

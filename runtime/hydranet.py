@@ -230,6 +230,26 @@ class HydraNet:
             raise InvalidArgument(expected(f"output {output}", "one that is cast to the ground", "another"))
         return dense.rows
 
+    def keep(self) -> dict[str, NDArray[np.float32]]:
+        """Copy the rows of every output that is cast to the ground, by output."""
+        return {name: rows.copy() for name, rows in self._cast_rows().items()}
+
+    def put_back(self, kept: Mapping[str, NDArray[np.float32]]) -> None:
+        """Make rows that were kept those of the latest run.
+
+        Raises
+        ------
+        InvalidArgument
+            They are those of other outputs, or of other cameras.
+        """
+        rows = self._cast_rows()
+        shapes = {name: array.shape for name, array in rows.items()}
+        given = {name: array.shape for name, array in kept.items()}
+        if given != shapes:
+            raise InvalidArgument(expected(f"rows kept for network {self.name}", f"{shapes}", given))
+        for name, array in rows.items():
+            array[:] = kept[name]
+
     def features(self, output: str) -> FeatureMaps:
         """Describe what the pixels of a dense output look at."""
         dense = self._dense(output)
@@ -335,6 +355,10 @@ class HydraNet:
         bound = {name: array for output in self._outputs.values() for name, array in output.bound(group).items()}
         cameras = self.cameras[group * self._batch : (group + 1) * self._batch]
         return self._network.bind({self.spec.input.tensor: images}, bound, network_id=self.name, cameras=cameras)
+
+    def _cast_rows(self) -> dict[str, NDArray[np.float32]]:
+        dense = {name: output.rows for name, output in self._outputs.items() if isinstance(output, DenseOutput)}
+        return {name: rows for name, rows in dense.items() if rows is not None}
 
     def _dense(self, output: str) -> DenseOutput:
         found = self._outputs.get(output)
