@@ -5,8 +5,8 @@
 Real messages of every kind are mutated, up to three times each: bits, lengths, parts, fields of the header, claimed
 shapes, contents of arrays, nesting, msgpack bytes. The checksum of three in four is made right again, so that the
 checks behind it are reached. What is accepted is taken apart by its accessor, too. Exit code 1 when anything but an
-Octobev error came out, a warning among them, when one message took longer than a second (times are those of the
-processor), or when memory grew by more than 64 MB.
+Octobev error came out, a warning among them, when a hundred messages took longer than a second of the processor, or
+when memory grew by more than 64 MB.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ Parts = list[bytes]
 
 HANG_S = 60
 SLOW_S = 1.0
+HUNDRED = 100
 GROWTH_BYTES = 64 << 20
 WARM_UP = 5000
 
@@ -90,6 +91,7 @@ class FuzzResult:
     reasons: Counter[str] = field(default_factory=Counter)
     untyped: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
+    """Time of the processor for the slowest hundred messages."""
 
 
 def real_messages() -> dict[str, Parts]:
@@ -113,8 +115,8 @@ def real_messages() -> dict[str, Parts]:
 def fuzz(messages: int, seed: int) -> FuzzResult:
     """Decode so many mutated messages."""
     result = FuzzResult()
+    begin = time.thread_time()
     for parts in itertools.islice(mutated_messages(seed), messages):
-        begin = time.thread_time()
         try:
             _take_apart(decode(parts))
             result.accepted += 1
@@ -124,8 +126,11 @@ def fuzz(messages: int, seed: int) -> FuzzResult:
         except Exception:
             if len(result.untyped) < 20:
                 result.untyped.append(f"{[part[:4096].hex() for part in parts]}\n{traceback.format_exc()}")
-        result.slowest_s = max(result.slowest_s, time.thread_time() - begin)
         result.messages += 1
+        if result.messages % HUNDRED == 0:
+            now = time.thread_time()
+            result.slowest_s = max(result.slowest_s, now - begin)
+            begin = now
     return result
 
 
@@ -468,7 +473,7 @@ def main() -> None:
         "accepted": total.accepted,
         "errors": dict(total.errors),
         "untyped": len(total.untyped),
-        "slowest_cpu_ms": round(total.slowest_s * 1e3, 2),
+        "slowest_hundred_ms": round(total.slowest_s * 1e3, 2),
         "memory_growth_mb": round(grown / 1e6, 1),
         "messages_per_s": round(total.messages / seconds),
         "good": good,
