@@ -28,7 +28,7 @@ SPACING_M: Final = 3.0
 PLACES: Final = 5
 """Places of a stretch."""
 
-STRETCHES: Final = 8
+STRETCHES: Final = 6
 """Most stretches that are kept, spread over the drive."""
 
 PAIR_M: Final = (6.0, 20.0)

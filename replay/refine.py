@@ -46,9 +46,9 @@ CAMERA_LEAST_DEG: Final = 0.2
 LEAST_SIMILARITY: Final = 0.3
 """With less agreement at the best angle the networks do not know this kind of road."""
 
-_COARSE_DEG: Final = 0.5
-_COARSE_REACH: Final = 3  # steps to either side of 0 before the search goes where it is better
-_FINE_DEG: Final = (0.25, 0.125)
+_COARSE_DEG: Final = 1.0
+_COARSE_REACH: Final = 1  # steps to either side of 0 before the search goes where it is better
+_FINE_DEG: Final = (0.5, 0.25, 0.125)
 _PROBE_DEG: Final = 0.25
 _SWEEPS: Final = 2
 _FLAT: Final = 1e-3  # similarity per square degree; less curvature than this is none
@@ -144,7 +144,7 @@ def refine_rig(
 
     Parameters
     ----------
-    frame_sets : in the order of time, read once; at most 80 of them are kept in memory. The ego must move: at least
+    frame_sets : in the order of time, read once; at most 60 of them are kept in memory. The ego must move: at least
         50 m or so
     bundle : one with a road layout, from a top-down network or cast out
     rig : the calibration to begin with
