@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -35,8 +34,7 @@ def subscriber_import_ms(material: Material) -> Figures:
 
 def first_prediction_s(material: Material) -> Figures:
     """`octobev replay` of one set of an MCAP file: from nothing to the end of the process."""
-    drive = material.drive
-    command = [*_replay(drive, material.threads), "--duration", "0.01"]
+    command = [sys.executable, "-m", "octobev", *_replay(material.drive, material.threads), "--duration", "0.01"]
     turns = take_turns({"replay of one set": lambda: _run(command, material.folder)}, material.rounds(11), warm_up=1)
     note = "the whole command: one set of eight cameras, print and end; files are in the page cache"
     return Figures(turns["replay of one set"], {}, (note,))
@@ -44,17 +42,16 @@ def first_prediction_s(material: Material) -> Figures:
 
 def rss_mb(material: Material) -> Figures:
     """Peak memory of `octobev replay`, eight cameras."""
-    peaks = [
-        _peak_mb(_replay(material.drive, material.threads), material.folder) for _ in range(2 if material.quick else 5)
-    ]
+    command = [*_ourselves("memory"), "peak", *_replay(material.drive, material.threads)]
+    peaks = [float(_output(command, material.folder)[1].splitlines()[-1]) for _ in range(2 if material.quick else 5)]
     return Figures(Spread.of(peaks), {}, ("peak resident size of the process, shared libraries among it",))
 
 
 def rss_growth_mb_per_1000_sets(material: Material) -> Figures:
     """Memory over a long replay: a line through what is resident after the first third."""
     sets = 180 if material.quick else 1500
-    command = [sys.executable, "-m", "octobev.bench.endless", str(material.drive), str(sets), str(material.threads)]
-    lines = _output(command, material.folder).splitlines()
+    command = [*_ourselves("memory"), "endless", str(material.drive), str(sets), str(material.threads)]
+    lines = _output(command, material.folder)[0].splitlines()
     samples = np.array([json.loads(line) for line in lines])
     growth = growth_per_1000(samples[:, 0], samples[:, 1])
     sides = {"resident at the end, MB": Spread.of([float(samples[-1, 1])])}
@@ -82,7 +79,11 @@ def _import(material: Material, statement: str) -> Figures:
 
 
 def _replay(drive: Path, threads: int) -> list[str]:
-    return [sys.executable, "-m", "octobev", "replay", str(drive), "--threads", str(threads), "--json"]
+    return ["replay", str(drive), "--threads", str(threads), "--json"]
+
+
+def _ourselves(module: str) -> list[str]:
+    return [sys.executable, "-m", f"{__package__}.{module}"]
 
 
 def _run(command: list[str], folder: Path) -> float:
@@ -92,21 +93,11 @@ def _run(command: list[str], folder: Path) -> float:
     return time.perf_counter() - begin
 
 
-def _output(command: list[str], folder: Path) -> str:
+def _output(command: list[str], folder: Path) -> tuple[str, str]:
+    """Run a program to its end; returns what it wrote on stdout and stderr."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603  (ourselves)
     if done.returncode != 0:
         raise BenchError(
             expected(f"{' '.join(command[1:4])}: exit code", "0", f"{done.returncode}: {done.stderr[-200:]}")
         )
-    return done.stdout
-
-
-def _peak_mb(command: list[str], folder: Path) -> float:
-    if not hasattr(os, "wait4"):
-        raise BenchError("this system does not tell the peak memory of a process that ended")
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise BenchError(expected("octobev replay: exit code", "0", process.returncode))
-    return usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
+    return done.stdout, done.stderr

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from octobev.bench import report
 from octobev.bench.agreement import check_close
+from octobev.bench.memory import peak_mb
 from octobev.bench.row import Bar, Figures, Outcome, Row
 from octobev.bench.runner import choose, run_rows
 from octobev.bench.spread import Spread
@@ -151,3 +152,7 @@ def test_growth_is_the_slope_after_the_first_third():
     sets = np.arange(0.0, 901.0, 100.0)
     resident = np.where(sets < 300, sets, 400.0 + 0.002 * sets)
     assert growth_per_1000(sets, resident) == pytest.approx(2.0)
+
+
+def test_peak_memory_is_read_in_kibibytes():
+    assert peak_mb("Name:\tpython\nVmHWM:\t  200000 kB\nVmRSS:\t  1000 kB\n") == 204.8
