@@ -198,12 +198,8 @@ def _print(report: dict[str, Any]) -> None:
     if direction["median"] is not None:
         console.print(f"corridor direction: median {direction['median']:.1f} deg, p90 {direction['p90']:.1f} deg")
     for found in report["refinements"]:
-        said = f"pitch {found['common']['applied_deg']:+.3f} deg" if found["sure"] else f"not sure: {found['reason']}"
-        console.print(
-            f"{found['drive']}: calibration refined, {said}"
-            if found["changed"]
-            else f"{found['drive']}: calibration unchanged, {said}"
-        )
+        said = f"pitch {found['applied_deg']:+.3f} deg" if found["sure"] else f"not sure: {found['reason']}"
+        console.print(f"{found['drive']}: refined, {said}" if found["sure"] else f"{found['drive']}: {said}")
     if report["corrupt"]:
         console.print(f"[yellow]{report['corrupt']} frames could not be read[/yellow]")
     for message in report["truncated"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,24 +35,21 @@ def refine(
     ] = None,
     start: Annotated[float, typer.Option(min=0.0, help="Begin this many seconds after the first frame set.")] = 0.0,
     duration: Annotated[float | None, typer.Option(min=0.0, help="Use this many seconds of the drive.")] = None,
-    common_only: Annotated[
-        bool, typer.Option("--common-only", help="One angle for all cameras, none of each camera's own: much faster.")
-    ] = False,
     variant: VariantOption = Variant.AUTO,
     threads: Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: the usable CPUs.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Find how cameras are really pitched, from a drive alone: no targets, no ground truth, no training.
+    """Find how the cameras are really pitched, from a drive alone: no targets, no ground truth, no training.
 
     When `octobev rig check` finds nothing, a calibration may still be off by some tenths of a degree, and that is what
     costs most: 0.3 degrees of pitch put the ground 20 m ahead more than a metre from where it is. This command tries
     angles, predicts the road layout from places some metres apart, and takes the angle at which the predictions agree
-    best about the ground: first one angle for all cameras, then one for each of them.
+    best about the ground: one angle for all cameras.
 
     It needs 50 m or more of driving with ego poses, and a bundle that knows the kind of road; some 100 m with curves,
-    markings and side roads are better. It finds up to 3 degrees of pitch; yaw, roll and position hardly show and stay
-    as they are. When the evidence is weak nothing is changed, and the exit code says so.
+    markings and side roads are better. It finds up to 3 degrees; how one camera differs from the others is
+    not looked for. When the evidence is weak nothing is changed, and the exit code says so.
 
         octobev rig check drive.mcap
         octobev rig refine drive.mcap --output rig.toml
@@ -77,7 +74,6 @@ def refine(
             (step.frame_set for step in source.steps(start_s=start, duration_s=duration)),
             opened,
             given,
-            each_camera=not common_only,
             threads=threads,
             variant=variant.value,
             progress=bar,
@@ -141,19 +137,12 @@ def _print(source: Drive, refinement: Refinement, written: str | None) -> None:
     if not refinement.sure:
         print(f"not sure, nothing is changed: {refinement.reason}")
         return
-    print(_line("all cameras", refinement.common.report()))
-    for name, estimate in refinement.cameras.items():
-        print(_line(name, estimate.report()))
-    print(f"similarity {refinement.similarity_before:.3f} -> {refinement.similarity_after:.3f}")
-    print("refined" if refinement.changed else "nothing to change: the calibration fits")
+    error = refinement.standard_error_deg
+    print(f"pitch {refinement.pitch_deg:+.3f} deg, standard error {error:.3f}, up is positive")
+    if not refinement.applied_deg:
+        print("nothing to change: the calibration fits")
+    else:
+        agreement = f"similarity {refinement.similarity_before:.3f} -> {refinement.similarity_after:.3f}"
+        print(f"all cameras turned by {refinement.applied_deg:+.3f} deg: {agreement}")
     if written is not None:
         print(f"rig: {written}")
-
-
-def _line(name: str, figures: dict[str, Any]) -> str:
-    error = figures["standard_error_deg"]
-    if error is None:
-        return f"{name:20} no angle fits better: unchanged"
-    found = f"pitch {figures['pitch_deg']:+.3f} deg (standard error {error:.3f})"
-    applied = figures["applied_deg"]
-    return f"{name:20} {found}: " + (f"turned by {applied:+.3f}" if applied else "unchanged")

@@ -1,7 +1,6 @@
 """`octobev rig refine`, and what `octobev evaluate --refine` says."""
 
 import json
-from types import MappingProxyType
 
 import pytest
 from octobev.cli import build
@@ -10,7 +9,7 @@ from octobev.fusion.rig import read_rig, write_rig
 from octobev.replay import refine as refinement
 from octobev.replay.disturbance import Disturbance
 from octobev.replay.open import open_drive
-from octobev.replay.refine import PitchEstimate, Refinement
+from octobev.replay.refine import Refinement
 from typer.testing import CliRunner
 
 
@@ -23,15 +22,13 @@ def half_a_degree(monkeypatch):
     """What would be found in a drive that is long enough; yields what was asked."""
     asked = {}
 
-    def found(frame_sets, bundle, rig, *, each_camera=True, threads=None, variant="auto", progress=None):
-        asked.update(sets=len(list(frame_sets)), rig=rig, each_camera=each_camera)
+    def found(frame_sets, bundle, rig, *, threads=None, variant="auto", progress=None):
+        asked.update(sets=len(list(frame_sets)), rig=rig)
         if progress is not None:
             progress(1, 2)
-        own = {name: PitchEstimate(0.0, float("inf"), 0.0) for name in rig.names} if each_camera else {}
-        curve = ((0.0, 0.5), (0.5, 0.75), (1.0, 0.6))
-        common = PitchEstimate(0.5, 0.03, 0.5)
         refined = Disturbance(pitch_deg=-0.5).rig(rig)
-        return Refinement(refined, True, None, common, MappingProxyType(own), curve, 0.5, 0.75, 40, 48)
+        curve = ((0.0, 0.5), (0.5, 0.75), (1.0, 0.6))
+        return Refinement(refined, True, None, 0.5, 0.03, 0.5, curve, 0.5, 0.75, 40, 48)
 
     monkeypatch.setattr(refinement, "refine_rig", found)
     return asked
@@ -48,8 +45,8 @@ def test_not_sure_as_json(drive):
     result = run("rig", "refine", drive, "--json")
     assert result.exit_code == 3, result.output
     report = json.loads(result.stdout)
-    assert (report["sure"], report["changed"], report["output"]) == (False, False, None)
-    assert report["common"] == {"pitch_deg": 0.0, "standard_error_deg": None, "applied_deg": 0.0}
+    assert (report["sure"], report["applied_deg"], report["output"]) == (False, 0.0, None)
+    assert report["standard_error_deg"] is None
 
 
 def test_the_curve_the_cameras_and_the_file(drive, tmp_path, half_a_degree):
@@ -57,8 +54,8 @@ def test_the_curve_the_cameras_and_the_file(drive, tmp_path, half_a_degree):
     assert result.exit_code == 0, result.output
     assert "+0.500 deg  0.750  ######" in result.stdout
     assert "best of those tried" in result.stdout
-    assert "pitch +0.500 deg (standard error 0.030): turned by +0.500" in result.stdout
-    assert "no angle fits better: unchanged" in result.stdout
+    assert "pitch +0.500 deg, standard error 0.030" in result.stdout
+    assert "all cameras turned by +0.500 deg: similarity 0.500 -> 0.750" in result.stdout
     assert half_a_degree["sets"] == 4
     assert read_rig(tmp_path / "rig.toml").names == open_drive(drive).rig.names
 
@@ -79,9 +76,8 @@ def test_sources_of_the_rig_file_stay(drive, tmp_path, half_a_degree):
     assert text.count('source = "rtsp://camera/1"') == 1
 
 
-def test_one_angle_for_all_cameras_when_asked_for(drive, half_a_degree):
-    assert run("rig", "refine", drive, "--common-only", "--duration", "0.25").exit_code == 0
-    assert half_a_degree["each_camera"] is False
+def test_only_a_part_of_the_drive(drive, half_a_degree):
+    assert run("rig", "refine", drive, "--duration", "0.25").exit_code == 0
     assert half_a_degree["sets"] == 2
 
 
@@ -90,7 +86,7 @@ def test_evaluation_with_what_was_found(drive, half_a_degree):
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["settings"]["refine"] is True
-    assert report["refinements"][0]["common"]["applied_deg"] == 0.5
+    assert report["refinements"][0]["applied_deg"] == 0.5
     right = json.loads(run("evaluate", drive, "--json").stdout)
     assert right["settings"]["refine"] is False
     assert right["refinements"] == []

@@ -41,44 +41,30 @@ class KnownCurve:
 
 
 def test_a_common_pitch_is_found():
-    found = search_pitch(KnownCurve(0.83), RIG, each_camera=False)
+    found = search_pitch(KnownCurve(0.83), RIG)
     assert found.sure
-    assert found.changed
-    assert found.common.applied_deg == pytest.approx(0.83, abs=0.01)
+    assert found.applied_deg == pytest.approx(0.83, abs=0.01)
     np.testing.assert_allclose(pitches_deg(found.rig), 0.83, atol=0.01)
     assert found.similarity_after > found.similarity_before
 
 
 def test_a_pitch_outside_the_first_angles_is_followed():
-    assert search_pitch(KnownCurve(-2.2), RIG, each_camera=False).common.applied_deg == pytest.approx(-2.2, abs=0.01)
+    assert search_pitch(KnownCurve(-2.2), RIG).applied_deg == pytest.approx(-2.2, abs=0.01)
 
 
 def test_a_right_calibration_stays_the_very_same():
     found = search_pitch(KnownCurve(0.0, spread_deg=0.1), RIG)
     assert found.sure
-    assert not found.changed
+    assert found.applied_deg == 0.0
     assert found.rig is RIG
-
-
-def test_a_camera_of_its_own_is_found():
-    found = search_pitch(KnownCurve([0.5, 0.5, 0.5, 1.1], spread_deg=0.02), RIG)
-    np.testing.assert_allclose(pitches_deg(found.rig), [0.5, 0.5, 0.5, 1.1], atol=0.2)
-    assert found.cameras["rear"].applied_deg > 0.3
-    assert found.cameras["front"].applied_deg == 0.0  # what is left of it is less than networks err
-
-
-def test_few_stretches_turn_no_camera_alone():
-    found = search_pitch(KnownCurve([0.5, 0.5, 0.5, 1.1], stretches=5), RIG)
-    assert len(set(pitches_deg(found.rig).round(6))) == 1
-    assert not found.cameras
 
 
 def test_stretches_that_contradict_each_other_change_nothing():
     found = search_pitch(KnownCurve(0.8, spread_deg=1.0, sharpness=0.02), RIG)
     assert not found.sure
-    assert "standard error of the common pitch must be at most" in found.reason
+    assert "standard error of the pitch must be at most" in found.reason
     assert found.rig is RIG
-    assert not found.changed
+    assert found.applied_deg == 0.0
 
 
 def test_a_flat_curve_changes_nothing():
@@ -96,7 +82,7 @@ def test_predictions_that_never_agree_change_nothing():
 
 def test_an_angle_beyond_the_search_is_not_believed():
     found = search_pitch(KnownCurve(4.0, sharpness=0.006), RIG)
-    assert "common pitch must be within 3 degrees" in found.reason
+    assert "pitch must be within 3 degrees" in found.reason
     assert found.rig is RIG
 
 
@@ -109,7 +95,7 @@ def test_progress_ends_where_it_says():
 
 def test_report_is_json_without_infinities():
     report = search_pitch(KnownCurve(0.8, sharpness=0.0), RIG).report()
-    assert report["common"]["standard_error_deg"] is None
+    assert report["standard_error_deg"] is None
     assert report["curve"][0].keys() == {"pitch_deg", "similarity"}
 
 
@@ -164,7 +150,7 @@ TWO = Rig(
 
 def test_cast_out_layouts_show_a_wrong_pitch(bundle):
     wrong = Disturbance(pitch_deg=1.2).rig(TWO)
-    found = refine_rig(drive(TWO), bundle, wrong, each_camera=False, threads=1)
+    found = refine_rig(drive(TWO), bundle, wrong, threads=1)
     assert found.sure, found.reason
     np.testing.assert_allclose(pitches_deg(found.rig, TWO), 0.0, atol=0.3)
     assert (found.sets, found.pairs) == (20, 24)
@@ -172,7 +158,7 @@ def test_cast_out_layouts_show_a_wrong_pitch(bundle):
 
 def test_equal_drives_give_equal_angles_with_any_number_of_threads(bundle):
     wrong = Disturbance(pitch_deg=0.5).rig(TWO)
-    one, two = (refine_rig(drive(TWO), bundle, wrong, each_camera=False, threads=n).report() for n in (1, 2))
+    one, two = (refine_rig(drive(TWO), bundle, wrong, threads=n).report() for n in (1, 2))
     assert one == two
 
 
