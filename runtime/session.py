@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,7 @@ _DTYPES: Final[dict[str, Any]] = {
 }
 _ONLY_EXCEPTIONS: Final = 4  # ORT's log severity "fatal": an error is raised, not also printed
 _DEFAULTS: Final = RuntimeOptions()
+_OPEN: Final[weakref.WeakSet[ort.InferenceSession]] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +245,23 @@ def _load(model: bytes, name: str, options: ort.SessionOptions, providers: Seque
     chosen = [(provider.name, dict(provider.options)) for provider in providers]
     try:
         # without the fallback a provider that fails is an error, and nothing is printed on standard output
-        return ort.InferenceSession(model, options, providers=chosen, enable_fallback=0)
+        session = ort.InferenceSession(model, options, providers=chosen, enable_fallback=0)
     except Exception as error:  # mutated models raise, among others, UnicodeDecodeError
         raise BundleError(
             f"network {name}: " + expected("model", "one that ONNX Runtime can load", _first_line(error))
         ) from error
+    _OPEN.add(session)
+    return session
+
+
+def _keep_in_child() -> None:
+    """Keep every session of a forked child for ever: its end would wait for threads that only the parent has."""
+    for session in _OPEN:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_in_child)
 
 
 def _tensor_specs(read: Callable[[], list[Any]], network: str) -> dict[str, TensorSpec]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -249,3 +251,17 @@ def test_provider_options_reach_the_provider(hydra_model):
 def test_bad_options_are_refused(hydra_model, options, match):
     with pytest.raises(InvalidArgument, match=match):
         Network(hydra_model(), name="hydra", **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_forked_child_may_let_go_of_a_network_whose_threads_only_the_parent_has(hydra_model):
+    networks = [Network(hydra_model(), name="hydra", threads=2)]
+    process = multiprocessing.get_context("fork").Process(target=networks.clear)
+    process.start()
+    process.join(60)
+    ended = process.exitcode
+    process.kill()
+    process.join()
+    assert ended == 0
+    assert _run(networks[0], image=_image())
