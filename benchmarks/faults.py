@@ -89,6 +89,10 @@ class Run:
         """The one camera that the fault is of."""
         return CAMERA if f":{CAMERA}" in self.case else None
 
+    def concerns(self, camera: str) -> bool:
+        """Whether the fault is of this camera."""
+        return camera == self.camera or ":*" in self.case
+
     def follow(self, at_ns: int) -> None:
         """Take note of when the fault begins and ends."""
         if self.started_s is None and at_ns >= START_S * S:
@@ -120,7 +124,7 @@ class Run:
         if not health.valid and health.sets:
             wrong.append("not valid")
         for name, camera in health.cameras.items():
-            if name == self.camera and camera.condition is not CameraCondition.OK:
+            if self.concerns(name) and camera.condition is not CameraCondition.OK:
                 wrong.append(camera.condition.value)
         missed = health.deadline_misses - before.deadline_misses + health.overrun - before.overrun
         if missed and self.case.startswith("slow"):
@@ -244,11 +248,20 @@ def _happened(running: Run, health: Health, sink: RecordingSink, reader: _Reader
     words = [f"{sets['sets']} predictions meanwhile, {sets['valid']} with outputs"]
     if running.camera is not None:
         camera = health.cameras[running.camera]
-        conditions = dict.fromkeys(what for look in running.seen if not look.of_predictions for what in look.wrong)
+        conditions = dict.fromkeys(
+            what
+            for look in running.seen
+            if not look.of_predictions and look.at_s >= (running.started_s or 0.0)
+            for what in look.wrong
+        )
         words.append(f"camera masked in {sets['masked']}" + (f" ({', '.join(conditions)})" if conditions else ""))
         dropped = [f"{count} {why}" for why, count in camera.dropped.items()]
         dropped += [f"{camera.corrupt} corrupt"] if camera.corrupt else []
         words += [f"its frames dropped: {', '.join(dropped)}"] if dropped else []
+    elif any(camera.corrupt for camera in health.cameras.values()):
+        words.append(
+            f"{sum(camera.corrupt for camera in health.cameras.values())} images could not be read and were left out"
+        )
     withheld = [f"{output.invalid} x {name}" for name, output in health.outputs.items() if output.invalid]
     words += [f"withheld: {', '.join(withheld)}"] if withheld else []
     if running.case.startswith("slow"):
