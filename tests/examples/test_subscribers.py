@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -295,7 +296,8 @@ def test_a_peer_that_is_no_publisher_is_left_and_tried_again(
     process = start(endpoint, "--count", 1)
     with Peer(listener) as peer:
         peer.socket.sendall(greeting)
-        peer.send(*frames)
+        with contextlib.suppress(ConnectionError):  # it may leave before it has heard all
+            peer.send(*frames)
         assert process.stderr is not None
         assert why in process.stderr.readline()
     with Peer(listener):  # it comes again
