@@ -33,8 +33,11 @@ WIDEST_DEG: Final = 3.0
 SURE_DEG: Final = 0.12
 """Largest standard error of the pitch that is believed."""
 
-LEAST_DEG: Final = 0.08
-"""A pitch of less is left as it is: networks have errors of their own."""
+LEAST_DEG: Final = 0.15
+"""A pitch of less is left as it is: under a right calibration up to 0.1 was found."""
+
+CAST_OUT_LEAST_DEG: Final = 0.5
+"""The same for a road layout that is cast out: under a right calibration up to 0.4 was found."""
 
 LEAST_SIMILARITY: Final = 0.3
 """With less agreement at the best angle the networks do not know this kind of road."""
@@ -130,7 +133,8 @@ def refine_rig(
         needed = f"{FEWEST_STRETCHES} stretches of {PLACES} places {SPACING_M:g} m apart, with ego poses"
         return Refinement(rig, False, expected("the drive", f"at least {needed}", f"{len(stretches)}"))
     with Runtime(bundle, rig, [output], threads, variant=variant) as runtime:
-        return search_pitch(Agreement(runtime, output, stretches), rig, progress)
+        least_deg = CAST_OUT_LEAST_DEG if output in bundle.manifest.castouts else LEAST_DEG
+        return search_pitch(Agreement(runtime, output, stretches), rig, progress, least_deg)
 
 
 class Measure(Protocol):
@@ -148,8 +152,13 @@ class Measure(Protocol):
         """Overlaps of each stretch under a calibration, float64 [stretches, 2]; deterministic."""
 
 
-def search_pitch(agreement: Measure, rig: Rig, progress: Progress | None = None) -> Refinement:
-    """Search the pitch at which an agreement is greatest; see :func:`refine_rig`."""
+def search_pitch(
+    agreement: Measure, rig: Rig, progress: Progress | None = None, least_deg: float = LEAST_DEG
+) -> Refinement:
+    """Search the pitch at which an agreement is greatest; less than `least_deg` is left as it is.
+
+    See :func:`refine_rig`.
+    """
     count = 0
 
     def measure(angle: float) -> NDArray[np.float64]:
@@ -164,7 +173,7 @@ def search_pitch(agreement: Measure, rig: Rig, progress: Progress | None = None)
     angles, overlaps = _around(tried)
     angle, error = _vertex(angles, overlaps)
     reason = _doubt(tried, angle, error)
-    needed = max(_SIGNIFICANT * error, LEAST_DEG)
+    needed = max(_SIGNIFICANT * error, least_deg)
     turn = reason is None and abs(angle) >= needed and _halves_agree(angles, overlaps)
     before = similarity(tried[0.0])
     return Refinement(

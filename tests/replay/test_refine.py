@@ -59,6 +59,11 @@ def test_a_right_calibration_stays_the_very_same():
     assert found.rig is RIG
 
 
+def test_a_small_pitch_is_left_as_it_is():
+    assert search_pitch(KnownCurve(0.12), RIG).applied_deg == 0.0
+    assert search_pitch(KnownCurve(0.4), RIG, least_deg=0.5).rig is RIG
+
+
 def test_stretches_that_contradict_each_other_change_nothing():
     found = search_pitch(KnownCurve(0.8, spread_deg=1.0, sharpness=0.02), RIG)
     assert not found.sure
@@ -157,7 +162,7 @@ def test_cast_out_layouts_show_a_wrong_pitch(bundle):
 
 
 def test_equal_drives_give_equal_angles_with_any_number_of_threads(bundle):
-    wrong = Disturbance(pitch_deg=0.5).rig(TWO)
+    wrong = Disturbance(pitch_deg=1.5).rig(TWO)
     one, two = (refine_rig(drive(TWO), bundle, wrong, threads=n).report() for n in (1, 2))
     assert one == two
 
