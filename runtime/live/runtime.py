@@ -37,6 +37,7 @@ from .withheld import withheld_predictions, without_outputs
 _LOG: Final = logging.getLogger("octobev.live")
 _JOIN_S: Final = 1.0
 _TICK_S: Final = 0.02
+_RETRY_S: Final = 0.25
 
 
 class LiveRuntime:
@@ -274,6 +275,7 @@ class LiveRuntime:
             except Exception:
                 _LOG.exception("%s failed; it goes on", threading.current_thread().name)
                 self._ledger.failed(threading.current_thread().name)
+                self._closing.wait(_RETRY_S)
 
     def _step_on_sets(self) -> None:
         while True:
