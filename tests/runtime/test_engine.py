@@ -6,7 +6,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from colours import HEIGHT, POISON, WIDTH, colours_model, make_bundle, memory_model, save, two_cameras
+from colours import HEIGHT, POISON, WIDTH, make_bundle, save
 from octobev.errors import InvalidArgument, NetworkError, RigError
 from octobev.fusion.pose import Pose
 from octobev.runtime.engine import Runtime
@@ -16,21 +16,6 @@ from onnx import TensorProto, helper
 STEP_NS = 100_000_000
 START_NS = 1_700_000_000_000_000_000
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {"colours": colours_model(), "memory": memory_model()}
-
-
-@pytest.fixture
-def bundle(tmp_path, models):
-    return make_bundle(tmp_path, models)
-
-
-@pytest.fixture
-def rig():
-    return two_cameras()
 
 
 def picture(colour):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from colours import HEIGHT, WIDTH, colours_model, make_bundle, memory_model, two_cameras
+from colours import HEIGHT, WIDTH
 from octobev.errors import InvalidArgument
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
@@ -10,16 +10,6 @@ from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    return make_bundle(tmp_path, {"colours": colours_model(), "memory": memory_model()})
-
-
-@pytest.fixture
-def rig():
-    return two_cameras()
 
 
 def turned(rig):
