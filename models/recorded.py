@@ -259,6 +259,7 @@ class _Reader:
             self._read_images(learned, images[index], fired[index])
         if not np.isfinite(fired).any(axis=(1, 2, 3)).all():
             return None
+        mountings = np.stack([camera.ego_from_camera.matrix for camera in self.drive.rig])
         return (
             images,
             np.zeros((*shape, 0, 0), np.uint8),
@@ -267,8 +268,10 @@ class _Reader:
             np.stack([learned.layers for learned in row]),
             np.stack([learned.direction_rad for learned in row]),
             np.stack([lens_numbers(plan.intrinsics) for plan in self.plans]),
-            np.stack([camera.ego_from_camera.matrix for camera in self.drive.rig]),
+            mountings,
             np.stack([learned.world_from_ego.matrix for learned in row]),
+            fired,
+            mountings,
             fired,
         )
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,6 +83,8 @@ class Sequences:
     ego_from_camera : float64 [S, N, 4, 4], mounting as the calibration has it
     world_from_ego : float64 [S, T, 4, 4], at the instant of the set
     world_from_fired : float64 [S, T, N, 4, 4], where the ego was when each camera fired; NaN where it has no image
+    true_mountings : float64 [S, N, 4, 4], mountings as they are; of recorded drives nobody knows better
+    true_fired : float64 [S, T, N, 4, 4], as `world_from_fired`, with the body's roll and pitch
     """
 
     images: NDArray[np.uint8]
@@ -95,6 +97,8 @@ class Sequences:
     ego_from_camera: NDArray[np.float64]
     world_from_ego: NDArray[np.float64]
     world_from_fired: NDArray[np.float64]
+    true_mountings: NDArray[np.float64]
+    true_fired: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,6 +112,10 @@ class Sequences:
     def taken(self) -> NDArray[np.bool_]:
         """Which cameras have an image in which set, bool [S, T, N]."""
         return np.isfinite(self.world_from_fired[..., 0, 0])
+
+    def exact(self) -> Sequences:
+        """The same stretches with a calibration that knows every error of it."""
+        return replace(self, ego_from_camera=self.true_mountings, world_from_fired=self.true_fired)
 
     def cameras(self, index: int) -> list[FeatureCamera]:
         """Cameras of a stretch as the network sees them."""
@@ -216,19 +224,22 @@ def _draw_stretch(
         for camera in displaced(rig, UNKNOWN_MOUNTING_DEG, 0.0, random)
     ]
     fired_ns = random.integers(-_STAGGER_NS * len(rig), 1, len(rig))
-    drawn, poses, fired = [], [], []
+    drawn, poses, fired, true_fired = [], [], [], []
     for index in range(sets):
         moment = START_NS + round(1e9 * (start_s + index / rate_hz))
         body = rotation(np.radians([*random.normal(0.0, BODY_DEG), 0.0]))
         drawn.append(_draw_set(world, renderer, true_cameras, moment, fired_ns, body, size))
         poses.append(world.ego_pose(moment).matrix)
         fired.append([world.ego_pose(moment + int(offset)).matrix for offset in fired_ns])
+        true_fired.append([matrix @ body.matrix for matrix in fired[-1]])
     return (
         *(np.stack(arrays) for arrays in zip(*drawn, strict=True)),
         np.stack([lens_numbers(lens) for lens in lenses]),
         np.stack([camera.ego_from_camera.matrix for camera in rig]),
         np.stack(poses),
         np.array(fired),
+        np.stack([camera.ego_from_camera.matrix for camera in true_cameras]),
+        np.array(true_fired),
     )
 
 

@@ -38,6 +38,9 @@ NOISY_ODOMETRY: Final = 0.5
 ODOMETRY_SIGMA: Final = (0.03, 0.3)
 """Standard deviations of that error at most: share of the way, and degrees a set."""
 
+EXACT: Final = 0.5
+"""Share of stretches whose calibration is right: thin lines are learned from these, doubt from the others."""
+
 _BROWN_P2: Final = 3
 _ACROSS_EGO: Final = np.diag([1.0, -1.0, 1.0, 1.0])
 _ACROSS_IMAGE: Final = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -161,6 +164,8 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
         _ACROSS_EGO @ sequences.ego_from_camera[part] @ _ACROSS_IMAGE,
         _ACROSS_EGO @ sequences.world_from_ego[part] @ _ACROSS_EGO,
         _ACROSS_EGO @ sequences.world_from_fired[part] @ _ACROSS_EGO,
+        _ACROSS_EGO @ sequences.true_mountings[part] @ _ACROSS_IMAGE,
+        _ACROSS_EGO @ sequences.true_fired[part] @ _ACROSS_EGO,
     )
 
 
@@ -239,6 +244,8 @@ class WindowSampler:
             raise DriveError(expected("sets of a stretch", f"at least {needed}", sequences.sets))
         if random.random() < 0.5:
             sequences, stretch = mirrored(sequences, stretch), 0
+        if random.random() < EXACT:
+            sequences = sequences.exact()
         random = np.random.default_rng((self.seed, lane, number, index, 4))
         active = _active(sequences, stretch, slice(index * self.sets, (index + 1) * self.sets), random)
         window = cut_window(sequences, stretch, index * self.sets, self.sets, self.lift, active)

@@ -35,7 +35,9 @@ def plain_road(rig, stretches=2, sets=4, seed=0):
     layers[:, :, VISIBLE] = 1
     there = [Pose.planar(1.3 * t, 0.1 * t * t, 0.08 * t) for t in range(sets)]
     fired = [[pose @ Pose.planar(-0.1 * camera, 0.0, 0.0) for camera in range(len(rig))] for pose in there]
+    world_from_fired = np.stack([np.array([[pose.matrix for pose in poses] for poses in fired])] * stretches)
     lenses = [lens_numbers(network_intrinsics(camera.intrinsics, *size)) for camera in rig]
+    mountings = np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches)
     return Sequences(
         random.integers(0, 256, (*shape, size[1], size[0], 3), dtype=np.uint8),
         labels,
@@ -44,9 +46,11 @@ def plain_road(rig, stretches=2, sets=4, seed=0):
         layers,
         np.where(layers[:, :, 0] > 0, np.float16(0), np.float16(np.nan)),
         np.stack([np.stack(lenses)] * stretches),
-        np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches),
+        mountings,
         np.stack([np.stack([pose.matrix for pose in there])] * stretches),
-        np.stack([np.array([[pose.matrix for pose in poses] for poses in fired])] * stretches),
+        world_from_fired,
+        mountings,
+        world_from_fired,
     )
 
 

@@ -8,6 +8,7 @@ from octobev.fusion.pose import Pose
 from octobev.models import sequences
 from octobev.models.mountings import network_intrinsics
 from octobev.models.sequences import (
+    DEPTH_STRIDE,
     GRID,
     LAYERS,
     MOST_OBJECTS,
@@ -83,6 +84,30 @@ def test_cameras_fire_before_the_instant_of_their_set(drawn):
 def test_every_stretch_has_mountings_of_its_own(drawn):
     apart = np.linalg.norm(drawn.ego_from_camera[0, :, :3, 3] - drawn.ego_from_camera[1, :, :3, 3], axis=-1)
     assert 0.0 < apart.min() < apart.max() < 0.6
+
+
+def depth_error(drawn):
+    """How far the ground is, by the calibration, from the depth that was drawn there: median of |log ratio|."""
+    ground = GRID.centres()[drawn.layers[0, 0, VISIBLE] == 1]
+    points = Pose(drawn.world_from_ego[0, 0]).apply(np.concatenate((ground, np.zeros((len(ground), 1))), axis=1))
+    errors = []
+    for number, camera in enumerate(drawn.cameras(0)):
+        seen_from = Pose(drawn.world_from_fired[0, 0, number]) @ camera.ego_from_camera
+        in_camera = seen_from.inverse().apply(points)
+        uv, seen = camera.intrinsics.project(in_camera)
+        u, v = (np.round(uv[seen]) // DEPTH_STRIDE).astype(int).T
+        depth = drawn.depth_m[0, 0, number]
+        inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
+        errors.append(np.abs(np.log(in_camera[seen, 2][inside] / depth[v[inside], u[inside]])))
+    return np.median(np.concatenate(errors))
+
+
+def test_exact_calibration_knows_what_the_other_does_not(monkeypatch):
+    monkeypatch.setattr(sequences, "UNKNOWN_MOUNTING_DEG", 1.0)
+    monkeypatch.setattr(sequences, "BODY_DEG", (1.0, 2.0))
+    for seed in (11, 12):
+        drawn = draw_sequences(seed, 160, 96, count=1, sets=1)
+        assert depth_error(drawn.exact()) < 0.6 * depth_error(drawn)
 
 
 def test_equal_seeds_draw_equal_sequences(drawn, tmp_path):

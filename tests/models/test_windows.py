@@ -50,6 +50,7 @@ def sequences(stretches=2, sets=SETS, seed=0):
     fired = [[(way(t) @ Pose.planar(-0.05 * c, 0.0, 0.0)).matrix for c in range(len(rig))] for t in range(sets)]
     objects = np.zeros((stretches, sets, len(rig), MOST_OBJECTS, 5), np.float32)
     objects[..., 0, :] = 2, 10, 8, 30, 20
+    mountings = np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches)
     return Sequences(
         images,
         images[..., 1] % 7,
@@ -58,9 +59,11 @@ def sequences(stretches=2, sets=SETS, seed=0):
         layers,
         direction,
         np.stack([np.stack([lens_numbers(camera.intrinsics) for camera in rig])] * stretches),
-        np.stack([np.stack([camera.ego_from_camera.matrix for camera in rig])] * stretches),
+        mountings,
         np.stack([np.stack([way(t).matrix for t in range(sets)])] * stretches),
         np.array([fired] * stretches),
+        mountings @ Pose.planar(0.0, 0.0, 0.01).matrix,
+        np.array([fired] * stretches) @ Pose.planar(0.0, 0.0, 0.02).matrix,
     )
 
 
@@ -110,6 +113,15 @@ def test_mirror_swaps_left_and_right_of_everything():
     assert Pose(mirror.world_from_ego[0, 4]).yaw_rad == pytest.approx(-0.2)
 
 
+def test_mirror_turns_the_exact_calibration_round_with_the_other():
+    plain = sequences()
+    exact = mirrored(plain.exact(), 1)
+    other = mirrored(plain, 1).exact()
+    np.testing.assert_array_equal(exact.ego_from_camera, other.ego_from_camera)
+    np.testing.assert_array_equal(exact.world_from_fired, other.world_from_fired)
+    assert Pose(exact.world_from_fired[0, 4, 0]).yaw_rad == pytest.approx(-0.2 - 0.02)
+
+
 def test_mirrored_cameras_see_mirrored_points_in_mirrored_pixels():
     plain = sequences()
     mirror = mirrored(plain, 0)
@@ -153,6 +165,22 @@ def towns(tmp_path):
     for town in (0, 1):
         write_sequences(sequences(seed=town), town_path(tmp_path, town))
     return tmp_path
+
+
+def test_share_of_stretches_has_the_exact_calibration(towns, monkeypatch):
+    def weights(share):
+        monkeypatch.setattr(windows, "EXACT", share)
+        return [window.views[0].weights for step in range(0, 24, 4) for window in sampler(towns).draw(step)]
+
+    never, half, always = weights(0.0), weights(0.5), weights(1.0)
+    for town in (0, 1):
+        write_sequences(sequences(seed=town).exact(), town_path(towns, town))
+    for before, after in zip(always, weights(0.0), strict=True):
+        np.testing.assert_array_equal(before, after)
+    exact = [np.array_equal(drawn, known) for drawn, known in zip(half, always, strict=True)]
+    believed = [np.array_equal(drawn, known) for drawn, known in zip(half, never, strict=True)]
+    assert sum(exact) + sum(believed) == len(half)
+    assert min(sum(exact), sum(believed)) > 0
 
 
 def test_lane_plays_the_windows_of_a_stretch_in_order(towns, monkeypatch):
@@ -212,7 +240,8 @@ def test_cameras_that_take_no_part_are_said(towns, monkeypatch):
 def test_cameras_that_look_ahead_are_found_wherever_they_stand_in_the_rig(tmp_path, monkeypatch):
     monkeypatch.setattr(windows, "FRONT_ONLY", 1.0)
     turned = sequences()
-    turned.ego_from_camera[:] = turned.ego_from_camera[:, ::-1].copy()
+    for mountings in (turned.ego_from_camera, turned.true_mountings):
+        mountings[:] = mountings[:, ::-1].copy()
     for town in (0, 1):
         write_sequences(turned, town_path(tmp_path, town))
     assert sampler(tmp_path).draw(0)[0].active.tolist() == [[False] * 5 + [True] * 3] * 2
@@ -220,7 +249,7 @@ def test_cameras_that_look_ahead_are_found_wherever_they_stand_in_the_rig(tmp_pa
 
 def lost(drawn, sets, cameras):
     """Leave out the images of these cameras in these sets."""
-    drawn.world_from_fired[:, sets, cameras] = np.nan
+    drawn.world_from_fired[:, sets, cameras] = drawn.true_fired[:, sets, cameras] = np.nan
     return drawn
 
 
