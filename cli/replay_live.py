@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import typer
-
 if TYPE_CHECKING:
     from ..replay.live_summary import LiveSummary
     from ..replay.player import Sink
+    from .replay_ending import Ending
     from .replay_options import ReplayOptions
 
 
@@ -34,7 +33,8 @@ def replay_live(options: ReplayOptions) -> None:
         if options.pictures is not None:
             sinks["pictures"] = draw_into(stack, options.pictures, rig, source.name)
         if options.trace is not None:
-            sinks["trace"] = trace_into(stack, options.trace, overwrite=options.force)
+            trace = trace_into(stack, options.trace, overwrite=options.force)
+            sinks["trace"] = lambda step, predictions: trace.add(predictions.spans, predictions)
         recording, disk = options.recording(stack, rig)
         if recording is not None:
             sinks["record"] = recording
@@ -67,15 +67,15 @@ def replay_live(options: ReplayOptions) -> None:
         summary = LiveSummary.of(source.name, pacing, source.losses, runtime.health(), taken)
     if recording is not None:
         summary = replace(summary, recording=recording.reason, unrecorded=recording.lost_sets)
+    ending = _ending(summary)
     if options.as_json:
         print(json.dumps(live_summary_json(summary)))
     else:
-        print_live_summary(summary)
-    _exit_with(summary)
+        _print(summary, ending)
+    ending.leave()
 
 
-def print_live_summary(summary: LiveSummary) -> None:
-    """Print what a person wants to know."""
+def _print(summary: LiveSummary, ending: Ending) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -101,26 +101,20 @@ def print_live_summary(summary: LiveSummary) -> None:
         table.add_row(name, camera.condition.value, *map(str, counts), dropped)
     console.print(table)
     console.print(f"outputs: {', '.join(summary.outputs) or 'none'}")
-    for reason, count in health.resets.items():
-        console.print(f"state lost or set back {count}x: {reason}")
-    for name, count in summary.invalid.items():
-        console.print(f"[yellow]withheld {count}x: {name}[/yellow]")
-    for where, count in health.errors.items():
-        console.print(f"[red]{count} exceptions in {where}[/red]")
-    for reason, count in summary.losses.reasons.items():
-        console.print(f"[yellow]lost {count}x: {reason}[/yellow]")
-    if summary.losses.truncated:
-        console.print(f"[yellow]{summary.losses.truncated}[/yellow]")
-    if summary.recording:
-        console.print(f"[yellow]{summary.recording}; {summary.unrecorded} sets are not in it[/yellow]")
-    if pacing.interrupted:
-        console.print("[yellow]interrupted[/yellow]")
+    ending.show(console)
 
 
-def _exit_with(summary: LiveSummary) -> None:
-    from . import EXIT_INTERRUPTED, EXIT_LOSS
+def _ending(summary: LiveSummary) -> Ending:
+    from .replay_ending import Ending
 
-    if summary.pacing.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if summary.lost:
-        raise typer.Exit(EXIT_LOSS)
+    return Ending(
+        resets=summary.health.resets,
+        invalid=summary.invalid,
+        losses=summary.losses.reasons,
+        errors=summary.health.errors,
+        truncated=summary.losses.truncated,
+        recording=summary.recording,
+        unrecorded=summary.unrecorded,
+        interrupted=summary.pacing.interrupted,
+        lost=summary.lost,
+    )

@@ -8,21 +8,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 if TYPE_CHECKING:
     from ..replay.drive import Drive
     from ..replay.player import ReplaySummary, Sink
     from ..runtime.engine import Runtime
+    from .replay_ending import Ending
     from .replay_options import ReplayOptions
 
 
 def replay_lockstep(options: ReplayOptions) -> None:
     """Replay, print and leave with the exit code that the summary deserves."""
     from ..replay.player import play, summary_json
-    from ..replay.trace import TraceWriter
     from ..runtime.engine import Runtime
-    from .replay_sinks import Progress, draw_into, publish_to
+    from .replay_sinks import Progress, draw_into, publish_to, trace_into
 
     source, rig, bundle = options.open()
     with ExitStack() as stack:
@@ -44,7 +42,7 @@ def replay_lockstep(options: ReplayOptions) -> None:
             source = _faulty(source, options, faults.follow)
         trace = None
         if options.trace is not None:
-            trace = stack.enter_context(TraceWriter(options.trace, overwrite=options.force))
+            trace = trace_into(stack, options.trace, overwrite=options.force)
         summary = play(
             source,
             runtime,
@@ -57,15 +55,15 @@ def replay_lockstep(options: ReplayOptions) -> None:
     if recording is not None:
         summary.recording, summary.unrecorded = recording.reason, recording.lost_sets
     summary.stages_ms.pop("progress", None)
+    ending = _ending(summary)
     if options.as_json:
         print(json.dumps({**summary_json(summary), "provenance": _provenance(runtime)}))
     else:
-        print_summary(summary, runtime)
-    exit_with(summary)
+        _print(summary, runtime, ending)
+    ending.leave()
 
 
-def print_summary(summary: ReplaySummary, runtime: Runtime) -> None:
-    """Print what a person wants to know."""
+def _print(summary: ReplaySummary, runtime: Runtime, ending: Ending) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -85,31 +83,24 @@ def print_summary(summary: ReplaySummary, runtime: Runtime) -> None:
     console.print(table)
     for name, counts in summary.detections.items():
         console.print(f"{name}: {', '.join(f'{count} x {found}' for found, count in counts.items())}")
-    for reason, count in summary.resets.items():
-        console.print(f"state lost or set back {count}x: {reason}")
-    for reason, count in summary.loss_reasons.items():
-        console.print(f"[yellow]lost {count}x: {reason}[/yellow]")
-    for name, count in summary.invalid.items():
-        console.print(f"[yellow]withheld {count}x: {name}[/yellow]")
-    if summary.dropped:
-        console.print(f"[yellow]{summary.dropped} frames could not be used[/yellow]")
-    if summary.recording:
-        console.print(f"[yellow]{summary.recording}; {summary.unrecorded} sets are not in it[/yellow]")
-    if summary.truncated:
-        console.print(f"[yellow]{summary.truncated}[/yellow]")
-    if summary.interrupted:
-        console.print("[yellow]interrupted[/yellow]")
+    ending.show(console)
     console.print(f"digest {summary.digest}", style="dim")
 
 
-def exit_with(summary: ReplaySummary) -> None:
-    """Leave with the exit code that the summary deserves."""
-    from . import EXIT_INTERRUPTED, EXIT_LOSS
+def _ending(summary: ReplaySummary) -> Ending:
+    from .replay_ending import Ending
 
-    if summary.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if summary.lost:
-        raise typer.Exit(EXIT_LOSS)
+    return Ending(
+        resets=summary.resets,
+        invalid=summary.invalid,
+        losses=summary.loss_reasons,
+        unused_frames=summary.dropped,
+        truncated=summary.truncated,
+        recording=summary.recording,
+        unrecorded=summary.unrecorded,
+        interrupted=summary.interrupted,
+        lost=summary.lost,
+    )
 
 
 def _faulty(source: Drive, options: ReplayOptions, follow: Callable[[int], None]) -> Drive:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..replay.faults.disk import FullDisk
     from ..replay.player import Sink
     from ..replay.recording import RecordingSink
+    from ..replay.trace import TraceWriter
     from ..runtime.engine import Runtime
     from ..runtime.predictions import Predictions
     from ..runtime.topics.keys import PublisherKeys
@@ -34,12 +35,11 @@ def draw_into(stack: ExitStack, folder: Path, rig: Rig, title: str) -> Sink:
     return lambda step, predictions: writer.add(step.frame_set, predictions, step.truth)
 
 
-def trace_into(stack: ExitStack, path: Path, *, overwrite: bool) -> Sink:
-    """Write what ran when, in every step."""
+def trace_into(stack: ExitStack, path: Path, *, overwrite: bool) -> TraceWriter:
+    """Open the file of what ran when."""
     from ..replay.trace import TraceWriter
 
-    writer = stack.enter_context(TraceWriter(path, overwrite=overwrite))
-    return lambda step, predictions: writer.add(predictions.spans, predictions)
+    return stack.enter_context(TraceWriter(path, overwrite=overwrite))
 
 
 def disk_of(stack: ExitStack, path: Path, overwrite: bool) -> FullDisk:
