@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CalibrationError, MissingFile, RigError, expected
 from .lens import Intrinsics, LensModel
 from .pose import Pose
+from .toml_text import LARGEST_FILE, parse_toml
 
 MAX_CAMERAS: Final = 64
 """Most cameras of a rig: which cameras saw a cell is a 64-bit mask."""
@@ -127,12 +127,13 @@ def read_rig_sources(path: str | Path) -> dict[str, str]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            return parse_toml(file.read(LARGEST_FILE + 1))
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: no such rig file") from error
     except OSError as error:
         raise RigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RigError(f"{path}: not a TOML file: {error}") from error
 
 

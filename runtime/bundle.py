@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -15,6 +14,7 @@ from typing import Final
 
 from ..errors import BundleError, InvalidArgument, MissingFile, expected
 from ..fusion.rig import Rig
+from ..fusion.toml_text import LARGEST_FILE, parse_toml
 from .camera_names import select_cameras
 from .manifest import (
     CameraNetwork,
@@ -58,10 +58,6 @@ MANIFEST_NAME: Final = "bundle.toml"
 
 REFERENCE_BUNDLE: Final = Path(__file__).parent.parent / "models" / "reference"
 """The bundle that is shipped in the package."""
-
-_LARGEST_MANIFEST: Final = 1 << 20
-_MOST_DOTS: Final = 64
-"""In a line: tomllib's memory grows with the square of the parts of a key, 100,000 of them (a.a.a...) take 40 GB."""
 
 _LARGEST_MODEL: Final = (1 << 31) - 1  # one protobuf message holds no more
 
@@ -254,8 +250,8 @@ def open_bundle(path: str | Path) -> Bundle:
         raise MissingFile(f"{directory}: no such bundle directory")
     if not file.is_file():
         raise MissingFile(f"{file}: no such file; a bundle is a directory with {MANIFEST_NAME} in it")
-    if file.stat().st_size > _LARGEST_MANIFEST:
-        raise BundleError(expected(f"{file}: size", f"at most {_LARGEST_MANIFEST} bytes", file.stat().st_size))
+    if file.stat().st_size > LARGEST_FILE:
+        raise BundleError(expected(f"{file}: size", f"at most {LARGEST_FILE} bytes", file.stat().st_size))
     content = file.read_bytes()
     bundle = Bundle(directory, hashlib.sha256(content).hexdigest(), decode_manifest(content, str(file)))
     bundle.check_models()
@@ -264,11 +260,9 @@ def open_bundle(path: str | Path) -> Bundle:
 
 def decode_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
     """Decode and check the bytes of a `bundle.toml`; `where` names the file in messages."""
-    if (dots := max(line.count(b".") for line in content.split(b"\n"))) > _MOST_DOTS:
-        raise BundleError(expected(f"{where}: dots in a line", f"at most {_MOST_DOTS}", dots))
     try:
-        document = tomllib.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or an endless whole number
+        document = parse_toml(content)
+    except ValueError as error:
         raise BundleError(f"{where}: not a TOML file: {error}") from error
     try:
         manifest = build(Manifest, document)

@@ -158,6 +158,19 @@ def test_files_that_are_no_rig_are_refused(tmp_path: Path) -> None:
         read_rig(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (".".join(["a"] * 100_000) + " = 1", "dots in a line must be at most 64, got 99999"),
+        ("x = " + "[" * 50_000, "not a TOML file: maximum recursion depth exceeded"),
+        ("#" * (1 << 20) + "\n", "size must be at most 1048576 bytes, got 1048577"),
+    ],
+)
+def test_files_made_to_exhaust_are_refused(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(RigError, match=match):
+        _read(tmp_path, text)
+
+
 def _read(folder: Path, text: str) -> Rig:
     (folder / "rig.toml").write_text(text, encoding="utf-8")
     return read_rig(folder / "rig.toml")
