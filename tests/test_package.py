@@ -77,6 +77,13 @@ def test_bare_import_does_not_even_load_numpy() -> None:
     assert run("import sys, octobev; print('numpy' in sys.modules)") == "False"
 
 
+def test_a_subscriber_loads_neither_types_of_content_nor_what_few_need() -> None:
+    unwanted = ("octobev.fusion.rig", "octobev.runtime.predictions", "octobev.runtime.topics.keys", "numpy.typing")
+    unwanted += ("logging", "tempfile", "asyncio", "hashlib", "zmq.auth")
+    code = "import sys; before = set(sys.modules); from octobev import Subscriber; new = set(sys.modules) - before"
+    assert run(f"{code}; print([m for m in {unwanted} if m in new])") == "[]"
+
+
 def test_every_public_name_has_its_home() -> None:
     missing = [
         name

@@ -22,9 +22,8 @@ from ..predictions import (
     Predictions,
     RoadLayout,
 )
-from . import geometry, health_header
-from .header import CameraHeader, GridHeader, Header, LensHeader, RigHeader, StateHeader
-from .message import BELIEF, OCCUPIED
+from . import geometry, health_header, kinds, rig_header
+from .header import CameraHeader, GridHeader, Header, StateHeader
 from .names import HEALTH, RIG, camera_topic
 from .wire import Buffer, pack
 
@@ -105,9 +104,9 @@ def topics_of(predictions: Predictions) -> dict[str, Publishable | str]:
 def kind_of(output: Publishable) -> str:
     """Kind of an output as it is called on the wire."""
     if isinstance(output, GeometryOf):
-        return geometry.KIND
+        return kinds.LAYOUT_GEOMETRY
     if isinstance(output, BeliefOf):
-        return BELIEF
+        return kinds.BELIEF
     if isinstance(output, RoadLayout):
         return "road_layout"
     if isinstance(output, OccupancyGrid):
@@ -152,31 +151,16 @@ def encode_output(
 
 def encode_rig(rig: Rig, rig_sha256: str, stamp: Stamp) -> list[Buffer]:
     """Make the message of the calibration; its `timestamp_ns` is the time of publication."""
-    cameras = tuple(
-        LensHeader(
-            camera.name,
-            camera.intrinsics.width,
-            camera.intrinsics.height,
-            camera.intrinsics.fx,
-            camera.intrinsics.fy,
-            camera.intrinsics.cx,
-            camera.intrinsics.cy,
-            camera.intrinsics.model.value,
-            camera.intrinsics.coefficients,
-            tuple(camera.ego_from_camera.matrix.ravel().tolist()),
-        )
-        for camera in rig
-    )
     header = Header(
         topic=RIG,
-        kind="rig",
+        kind=kinds.RIG,
         session=stamp.session,
         sequence=stamp.sequence,
         timestamp_ns=stamp.published_ns,
         published_ns=stamp.published_ns,
         frame_id=EGO_FRAME,
         rig_sha256=rig_sha256,
-        rig=RigHeader(rig.name, cameras),
+        rig=rig_header.to_header(rig),
     )
     return pack(header, {})
 
@@ -191,7 +175,7 @@ def encode_health(health: Health, stamp: Stamp) -> list[Buffer]:
     """
     header = Header(
         topic=HEALTH,
-        kind=health_header.KIND,
+        kind=kinds.HEALTH,
         session=stamp.session,
         sequence=stamp.sequence,
         timestamp_ns=health.timestamp_ns,
@@ -242,10 +226,10 @@ def _belief(output: RoadLayout | OccupancyGrid) -> Content:
     belief = np.empty((0, *output.grid.shape), np.float32) if output.belief is None else output.belief
     planes = belief.reshape(-1, *output.grid.shape)
     if (fault := _fault({"probability": planes}, "probability")) is not None:
-        return Content(BELIEF, reason=fault)
-    classes = output.classes if isinstance(output, RoadLayout) else (OCCUPIED,)
+        return Content(kinds.BELIEF, reason=fault)
+    classes = output.classes if isinstance(output, RoadLayout) else (kinds.OCCUPIED,)
     arrays = {"probability": _octets(planes), "observed": output.observed}
-    return Content(BELIEF, {"grid": _grid(output.grid), "classes": classes}, arrays)
+    return Content(kinds.BELIEF, {"grid": _grid(output.grid), "classes": classes}, arrays)
 
 
 def _fault(arrays: Mapping[str, NDArray[Any]], probability: str | None) -> str | None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import re
-import socket
 import stat
-import tempfile
-from pathlib import Path
 from typing import Final
 
 from ...errors import EndpointError, InvalidArgument, expected
@@ -41,13 +36,15 @@ def default_endpoint() -> str:
     """
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime_dir) and os.path.isdir(runtime_dir):
-        folder = Path(runtime_dir, "octobev")
+        folder = os.path.join(runtime_dir, "octobev")
     else:
-        folder = Path(tempfile.gettempdir(), f"octobev-{os.getuid()}")
-    _check_parent(folder.parent)
+        import tempfile  # brings in archives and random numbers, which nobody else here needs
+
+        folder = os.path.join(tempfile.gettempdir(), f"octobev-{os.getuid()}")
+    _check_parent(os.path.dirname(folder))
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        status = os.lstat(folder)
     except OSError as error:
         raise EndpointError(f"{folder}: cannot make the directory for topics: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
@@ -82,51 +79,10 @@ def check_endpoint(endpoint: str, *, encrypted: bool = False) -> str:
     return endpoint
 
 
-def refuse_taken_path(endpoint: str) -> None:
-    """Raise EndpointError if an `ipc://` endpoint must not be bound, because ZeroMQ would replace whatever is there.
-
-    That is: another publisher serves it, or the path is not a socket.
-    """
-    if not endpoint.startswith("ipc://"):
-        return
-    path = Path(endpoint.removeprefix("ipc://"))
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return  # nothing there, or the bind will say what is wrong
-    if not stat.S_ISSOCK(mode):
-        raise EndpointError(f"{endpoint}: " + expected("path", "free or a socket", stat.filemode(mode)))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except BlockingIOError:
-            pass  # somebody listens, his queue is full
-        except OSError:
-            return
-    raise EndpointError(f"{endpoint}: address in use: another publisher is bound to it")
-
-
-def identity_of(endpoint: str) -> tuple[int, int] | None:
-    """Device and inode of the socket of an `ipc://` endpoint; None where there is none."""
-    try:
-        status = os.lstat(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
-    except OSError:
-        return None
-    return None if status is None else (status.st_dev, status.st_ino)
-
-
-def remove_path(endpoint: str, identity: tuple[int, int] | None) -> None:
-    """Remove the socket of an `ipc://` endpoint unless somebody else made a new one there."""
-    if identity is not None and identity_of(endpoint) == identity:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(endpoint.removeprefix("ipc://"))
-
-
-def _check_parent(parent: Path) -> None:
+def _check_parent(parent: str) -> None:
     """Raise where others may rename what this user makes: writable for them, and not sticky as /tmp is."""
     try:
-        status = parent.stat()
+        status = os.stat(parent)
     except OSError as error:
         raise EndpointError(f"{parent}: cannot make the directory for topics: {error.strerror}") from error
     shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
@@ -165,6 +121,8 @@ def _check_host(endpoint: str, address: str, encrypted: bool) -> None:
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    import ipaddress  # ipc, the default, does without
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

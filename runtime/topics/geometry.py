@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import WireError, expected
 from ...fusion.geometry import Arm, Corridor, Intersection, LayoutGeometry, Polyline
-
-KIND: Final = "layout_geometry"
+from .kinds import LAYOUT_GEOMETRY
 
 MAX_SHAPES: Final = 4096
 """Most shapes of a kind in a message; of more the first are sent, which are the largest."""
@@ -109,7 +108,7 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], points: str, starts: str, colu
 def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
     array = arrays.get(name)
     if array is None:
-        raise WireError(expected(f"arrays of a {KIND}", f"with {name}", ", ".join(arrays) or "none"))
+        raise WireError(expected(f"arrays of a {LAYOUT_GEOMETRY}", f"with {name}", ", ".join(arrays) or "none"))
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if array.dtype.name != dtype or not fits:
         wanted = ", ".join("n" if n is None else str(n) for n in shape)

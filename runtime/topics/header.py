@@ -20,9 +20,6 @@ MAX_HEADER_BYTES: Final = 65536
 MAX_PART_BYTES: Final = 64 * 1024 * 1024
 """Largest part that publisher and subscriber accept, unless told otherwise."""
 
-UNKNOWN_KIND: Final = "unknown"
-"""Kind of an output that has never been valid since its publisher started."""
-
 DTYPES: Final = {
     name: np.dtype(name).newbyteorder("<")
     for name in (

@@ -12,8 +12,6 @@ from ...errors import InvalidArgument, WireError, expected
 from ..live.health import CameraCondition, CameraHealth, Health, OutputHealth, Spread
 from .header import CameraHealthHeader, Header, HealthHeader, OutputHealthHeader, SpreadHeader, StageHeader
 
-KIND: Final = "health"
-
 MAX_COUNTS: Final = 32
 """Entries of a map of counts; more are added up as `other`."""
 

@@ -26,14 +26,13 @@ from .endpoints import (
     HEARTBEAT_TIMEOUT_MS,
     check_endpoint,
     default_endpoint,
-    identity_of,
-    refuse_taken_path,
-    remove_path,
 )
 from .gate import CHECK_S, Gate
-from .header import MAX_PART_BYTES, UNKNOWN_KIND
+from .header import MAX_PART_BYTES
 from .keys import PublisherKeys
+from .kinds import UNKNOWN
 from .names import HEALTH, RESERVED, RIG, check_topic, topic_part
+from .socket_path import identity_of, refuse_taken_path, remove_path
 from .wire import Buffer
 
 MAX_SUBSCRIPTION_BYTES: Final = 4096
@@ -176,7 +175,7 @@ class Publisher:
                 if not isinstance(output, str):
                     self._kinds[topic] = kind_of(output)
                 if self._wanted(topic_part(topic)):
-                    kind = self._kinds.get(topic, UNKNOWN_KIND)
+                    kind = self._kinds.get(topic, UNKNOWN)
                     self._send(encode_output(topic, output, predictions, stamp, kind=kind))
                     sent += 1
             if self._pending():

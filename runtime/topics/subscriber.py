@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,13 +15,14 @@ import zmq
 from ...errors import EndpointError, InvalidArgument, TopicTimeout, WireError, expected
 from .endpoints import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, check_endpoint, default_endpoint
 from .header import MAX_PART_BYTES
-from .keys import SubscriberKeys, read_public_key, read_secret_key
 from .message import Message
 from .names import topic_patterns
 from .wire import Buffer, decode
 
 if TYPE_CHECKING:
     import zmq.asyncio
+
+    from .keys import SubscriberKeys
 
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 2000
@@ -49,8 +48,6 @@ _WATCHED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-
-_LOG: Final = logging.getLogger("octobev.topics")
 
 
 class Subscriber:
@@ -233,9 +230,7 @@ class Subscriber:
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
         if keys is not None:
-            own = read_secret_key(Path(keys.secret))
-            self._socket.curve_publickey, self._socket.curve_secretkey = own.public, own.secret
-            self._socket.curve_serverkey = read_public_key(Path(keys.server))
+            self._believe(keys)
         for pattern in self.patterns:
             self._socket.setsockopt(zmq.SUBSCRIBE, pattern.prefix)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
@@ -243,6 +238,15 @@ class Subscriber:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             raise EndpointError(f"{self.endpoint}: cannot subscribe there: {error.strerror}") from error
+
+    def _believe(self, keys: SubscriberKeys) -> None:
+        from pathlib import Path
+
+        from .keys import read_public_key, read_secret_key  # only who has keys pays for their import
+
+        own = read_secret_key(Path(keys.secret))
+        self._socket.curve_publickey, self._socket.curve_secretkey = own.public, own.secret
+        self._socket.curve_serverkey = read_public_key(Path(keys.server))
 
     def _look_after_connection(self) -> None:
         """Connect again where ZeroMQ does not: it gives a peer up for good that sent too much, or refused the key.
@@ -274,7 +278,7 @@ class Subscriber:
             self.refusal = None
         elif (refusal := _REFUSALS.get(event)) is not None:
             if self.refusal is None:
-                _LOG.warning("%s: %s", self.endpoint, refusal)
+                _warn("%s: %s", self.endpoint, refusal)
             self.refusal = refusal
 
     def _take(self, parts: list[Buffer]) -> Message | None:
@@ -284,7 +288,7 @@ class Subscriber:
             message = decode(parts, received_ns=received_ns)
         except WireError as error:
             if self.malformed == 0:
-                _LOG.warning("%s: malformed message skipped: %s", self.endpoint, error)
+                _warn("%s: malformed message skipped: %s", self.endpoint, error)
             self.malformed += 1
             self.last_error = error
             return None
@@ -332,6 +336,12 @@ def _event_of(parts: Sequence[bytes]) -> int:
     zmq.utils.monitor reads it too, but imports asyncio, a quarter of what the import of a subscriber would take.
     """
     return int.from_bytes(parts[0][:2], sys.byteorder)
+
+
+def _warn(text: str, *values: object) -> None:
+    import logging  # only who has something to say pays for its import
+
+    logging.getLogger("octobev.topics").warning(text, *values)
 
 
 def _wait_ms(deadline: float | None) -> int:

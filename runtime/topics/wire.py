@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import InvalidArgument, OctobevError, TopicError, WireError, expected
+from .checks import check_content
 from .header import DTYPES, MAX_ARRAYS, MAX_HEADER_BYTES, SCHEMA, ArrayHeader, Header
-from .message import Message, check_content
+from .message import Message
 from .names import MAX_TOPIC_BYTES, check_topic, topic_part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Buffer = bytes | bytearray | memoryview
 
