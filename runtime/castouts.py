@@ -24,7 +24,8 @@ from ..fusion.occupancy import OccupancyGrid
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, CastOut
-from .hydranet import CameraResults, HydraNet
+from .camera_run import CameraResults
+from .hydranet import HydraNet
 from .memory import Continuity, Motion
 from .predictions import BevOutput, StateStatus
 

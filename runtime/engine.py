@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +23,7 @@ from .recalibration import check_recalibration
 from .sessions import Sessions
 from .stages import StageTimes
 from .variants import VariantChoice, select_variant
-
-T = TypeVar("T")
+from .workers import Workers
 
 
 class Runtime:
@@ -77,7 +74,7 @@ class Runtime:
         self._formats: frozenset[PixelFormat] = frozenset()
         self._sequence = 0
         self._closed = False
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octobev") if self.threads > 1 else None
+        self._workers = Workers(self.threads)
 
     @property
     def rig(self) -> Rig:
@@ -102,7 +99,9 @@ class Runtime:
         """
         self._check_open()
         frames, _ = _present(self._next.rig, frame_set)
-        return self._next.keep(self._next.run_cameras(frames, self._pool, StageTimes()))
+        perception = self._next.begin_cameras(frames, StageTimes())
+        perception.run(self._workers)
+        return self._next.keep(perception.results())
 
     def step(self, frame_set: FrameSet, percepts: Percepts | None = None) -> Predictions:
         """Predict for one frame set.
@@ -126,21 +125,27 @@ class Runtime:
         stages = StageTimes()
         frames, absences = _present(graph.rig, frame_set)
         self._note_formats(frames)
-        results = graph.run_cameras(frames, self._pool, stages) if percepts is None else graph.put_back(percepts)
-        absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
-        invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
-
+        perception = graph.begin_cameras(frames, stages) if percepts is None else graph.put_back(percepts)
         status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
         if graph is not self._graph:
             if motion is not None:
                 graph.take_over(self._graph)
             self._graph = graph
-        states = graph.carry(frame_set.timestamp_ns, status, motion)
-        fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
+        try:
+            with perception.under_way(self._workers), stages.measure("carry"):
+                states = graph.carry(frame_set.timestamp_ns, status, motion)
+                fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
+                graph.topdowns.aim(fired_from_ego)
+        except BaseException:  # what a hook raises: carried to here, and nothing taken in
+            self._memory.forget("the step before was broken off")
+            raise
+        results = perception.results()
+        absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
+        invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
         with stages.measure("castout"):
-            bev = graph.castouts.step(results, fired_from_ego, self._map)
+            bev = graph.castouts.step(results, fired_from_ego, self._workers.map)
         with stages.measure("topdown"):
-            topdown, failures = graph.topdowns.step(results, fired_from_ego)
+            topdown, failures = graph.topdowns.step(results, self.threads)
         states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
         with stages.measure("collect"):
             camera_outputs = graph.camera_outputs(results) if percepts is None else {}
@@ -250,8 +255,7 @@ class Runtime:
     def close(self) -> None:
         """End the worker threads. A closed runtime cannot step."""
         self._closed = True
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._workers.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -288,12 +292,6 @@ class Runtime:
         formats = {frame.pixel_format for frame in frames.values()}
         if not formats <= self._formats:
             self._formats |= formats
-
-    def _map(self, work: Callable[[str], T], names: Sequence[str]) -> list[T]:
-        """Do independent pieces of work, side by side where there are threads."""
-        if self._pool is None or len(names) < 2:
-            return [work(name) for name in names]
-        return list(self._pool.map(work, names))
 
 
 def usable_cpus() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from ..errors import InvalidArgument, expected
 from ..fusion.rig import Rig, rig_sha256
 from .bundle import Bundle, Plan
+from .camera_run import CameraResults, Perception
 from .castouts import CastOuts
 from .frames import Frame, PixelFormat
-from .hydranet import CameraResults, HydraNet
+from .hydranet import HydraNet
 from .memory import Motion
 from .predictions import CameraPrediction, Provenance, StateStatus
 from .session import Network
@@ -114,18 +114,16 @@ class Graph:
         states = self.castouts.carry(timestamp_ns, whole, motion)
         return states | self.topdowns.carry(timestamp_ns, whole, motion)
 
-    def run_cameras(
-        self, frames: Mapping[str, Frame], executor: Executor | None, stages: StageTimes
-    ) -> dict[str, CameraResults]:
-        """Run the per-camera networks on the frames of one instant, see :meth:`HydraNet.run`."""
-        return {name: net.run(frames, executor, stages) for name, net in self.hydranets.items()}
+    def begin_cameras(self, frames: Mapping[str, Frame], stages: StageTimes) -> Perception:
+        """Begin to run the per-camera networks on the frames of one instant, see :meth:`HydraNet.begin`."""
+        return Perception({name: net.begin(frames, stages) for name, net in self.hydranets.items()})
 
     def keep(self, results: Mapping[str, CameraResults]) -> Percepts:
         """Copy what the latest run of the per-camera networks gave."""
         return Percepts(dict(results), {name: net.keep() for name, net in self.hydranets.items()})
 
-    def put_back(self, percepts: Percepts) -> dict[str, CameraResults]:
-        """Have the per-camera networks give what was kept, as if they had run; returns how it went then.
+    def put_back(self, percepts: Percepts) -> Perception:
+        """Have the per-camera networks give what was kept, as if they had run.
 
         Raises
         ------
@@ -137,7 +135,7 @@ class Graph:
             raise InvalidArgument(expected("networks of what was kept", known, ", ".join(percepts.rows)))
         for name, net in self.hydranets.items():
             net.put_back(percepts.rows[name])
-        return dict(percepts.results)
+        return Perception({}, percepts.results)
 
     def camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
         """Collect the wanted per-camera outputs, see :meth:`HydraNet.outputs`."""

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, ImageError, InvalidArgument, NetworkError, expected
+from ..errors import BundleError, InvalidArgument, expected
 from ..fusion.rig import Camera, Rig
 from ..fusion.view import FeatureCamera
 from .bundle import Bundle
 from .camera_outputs import DenseOutput, RawOutput
+from .camera_run import AnyOutput, CameraResults, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
 from .frames import Frame, PixelFormat
 from .manifest import CameraNetwork, ImageInput, ImageOutput
 from .predictions import CameraOutput, CameraPrediction
 from .preprocess import InputPlan
-from .session import Binding, Network, TensorSpec
+from .session import Network, TensorSpec
 from .sessions import Sessions
 from .stages import StageTimes
+from .workers import Workers
 
 _LOG: Final = logging.getLogger("octobev.runtime.hydranet")
 _NOTABLE_UNSEEN_SHARE: Final = 0.01
@@ -43,32 +44,6 @@ class FeatureMaps:
     shape: tuple[int, int]
     stride: float
     channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class CameraResults:
-    """How one run went; the values are the network's, see :meth:`HydraNet.rows` and :meth:`HydraNet.outputs`.
-
-    ran : cameras whose image was read and went through the network
-    absences : camera -> why its frame could not be used
-    invalid : `output/camera` -> why that output is not valid (its rows are zero)
-    """
-
-    ran: frozenset[str]
-    absences: Mapping[str, str]
-    invalid: Mapping[str, str]
-
-    def valid(self, camera: str, outputs: Iterable[str]) -> bool:
-        """Whether a camera gave all these outputs."""
-        return camera in self.ran and not any(f"{output}/{camera}" in self.invalid for output in outputs)
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What became of one camera's frame."""
-
-    absence: str | None = None
-    invalid: dict[str, str] = field(default_factory=dict)
 
 
 class HydraNet:
@@ -115,14 +90,17 @@ class HydraNet:
         groups = -(-len(rig) // batch)
         self._plans = [_plan_for(camera, spec.input, plans or {}) for camera in rig]
         self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
-        self._outputs: dict[str, DenseOutput | DetectionOutput | RawOutput] = {}
+        self._outputs: dict[str, AnyOutput] = {}
         for key in outputs:
             self._outputs[key] = self._make_output(key, len(rig), cast_down, first)
         self._feature_cameras = tuple(
             FeatureCamera(plan.intrinsics, camera.ego_from_camera)
             for plan, camera in zip(self._plans, rig, strict=True)
         )
-        self._bindings = [self._bind(group) for group in range(groups)]
+        self._groups = [self._group(number) for number in range(groups)]
+        self._pixels_from_image = {
+            name: [_pixels_from_image(plan, spec.outputs[name].stride or 1) for plan in self._plans] for name in outputs
+        }
         self._warn_of_unseen(cast_down)
 
     @classmethod
@@ -180,41 +158,35 @@ class HydraNet:
         """Do beforehand what the first run would do for the first time, for images of these formats."""
         for plan in self._plans:
             plan.warm(pixel_formats)
-        self._bindings[0].warm()
+        self._groups[0].binding.warm()
+
+    def begin(self, frames: Mapping[str, Frame], stages: StageTimes) -> CameraRun:
+        """Begin a run on the frames of one instant; nothing is done before its pieces are.
+
+        Parameters
+        ----------
+        frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
+        stages : gets `decode`, `preprocess`, `network` and `activation`
+        """
+        return CameraRun(self._plans, self._images, self._outputs, self._groups, frames, stages)
 
     def run(
-        self, frames: Mapping[str, Frame], executor: Executor | None = None, stages: StageTimes | None = None
+        self, frames: Mapping[str, Frame], workers: Workers | None = None, stages: StageTimes | None = None
     ) -> CameraResults:
         """Run on the frames of one instant.
 
         Parameters
         ----------
-        frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
-        executor : does the cameras' work side by side; None: one after another on this thread
-        stages : gets `decode`, `preprocess`, `network` and `activation`, summed over cameras
+        frames, stages : as for :meth:`begin`
+        workers : do the cameras' work side by side; None: one after another on this thread
 
         Returns
         -------
         How it went. Images that cannot be used and numbers that are not finite are told there, not raised.
         """
-        times = StageTimes() if stages is None else stages
-        mapper = map if executor is None else executor.map
-        numbers = range(len(self.cameras))
-        outcomes = [_Outcome() for _ in numbers]
-
-        def prepare(camera: int) -> None:
-            outcomes[camera].absence = self._prepare(camera, frames.get(self.cameras[camera]), times)
-
-        def run_group(group: int) -> None:
-            members = numbers[group * self._batch : (group + 1) * self._batch]
-            if self._batch == 1:
-                prepare(members[0])
-            self._run_group(group, {camera: outcomes[camera] for camera in members}, times)
-
-        if self._batch > 1:
-            list(mapper(prepare, numbers))
-        list(mapper(run_group, range(len(self._bindings))))
-        return self._results(outcomes, frames)
+        run = self.begin(frames, StageTimes() if stages is None else stages)
+        Perception({self.name: run}).run(Workers(1) if workers is None else workers)
+        return run.results()
 
     def rows(self, output: str) -> NDArray[np.float32]:
         """All cameras' vectors of a dense output that is cast to the ground.
@@ -266,72 +238,22 @@ class HydraNet:
             name: {
                 camera: self._camera_output(name, number)
                 for number, camera in enumerate(self.cameras)
-                if results.valid(camera, [name])
+                if results.valid(camera, (name,))
             }
             for name in self._outputs
             if name in wanted
         }
 
-    def _prepare(self, camera: int, frame: Frame | None, stages: StageTimes) -> str | None:
-        """Fill a camera's image; returns why it could not be, and then leaves zeros."""
-        absence: str | None = "no frame"
-        if frame is not None:
-            try:
-                self._plans[camera].run(frame, self._images[camera], stages)
-                absence = None
-            except ImageError as error:
-                absence = str(error)
-        if absence is not None:
-            self._images[camera] = 0
-        return absence
-
-    def _run_group(self, group: int, outcomes: Mapping[int, _Outcome], stages: StageTimes) -> None:
-        present = [camera for camera, outcome in outcomes.items() if outcome.absence is None]
-        names = [self.cameras[camera] for camera in outcomes]
-        failure, results = "", {}
-        if present:
-            try:
-                with stages.measure("network", names):
-                    results = self._bindings[group].run()
-            except NetworkError as error:
-                failure = str(error)
-        with stages.measure("activation", names):
-            for name, output in self._outputs.items():
-                for camera, outcome in outcomes.items():
-                    if outcome.absence is not None or failure:
-                        output.clear(camera)
-                    reason = failure if outcome.absence is None else None
-                    if outcome.absence is None and not failure:
-                        reason = output.finish(camera, results)
-                    if reason:
-                        outcome.invalid[f"{name}/{self.cameras[camera]}"] = reason
-
-    def _results(self, outcomes: Sequence[_Outcome], frames: Mapping[str, Frame]) -> CameraResults:
-        by_camera = dict(zip(self.cameras, outcomes, strict=True))
-        return CameraResults(
-            frozenset(name for name, outcome in by_camera.items() if outcome.absence is None),
-            {name: outcome.absence for name, outcome in by_camera.items() if outcome.absence and name in frames},
-            {key: reason for outcome in outcomes for key, reason in outcome.invalid.items()},
-        )
-
     def _camera_output(self, name: str, camera: int) -> CameraPrediction:
         output, spec = self._outputs[name], self.spec.outputs[name]
         if isinstance(output, DetectionOutput):
             return output.detections(camera)
-        stride = spec.stride or 1
-        offset = 0.5 / stride - 0.5
-        output_from_network = np.array([[1 / stride, 0, offset], [0, 1 / stride, offset], [0, 0, 1]])
-        return CameraOutput(
-            camera=self.cameras[camera],
-            kind=spec.kind,
-            values=output.values(camera),
-            classes=spec.classes,
-            pixels_from_image=output_from_network @ self._plans[camera].network_from_image,
-        )
+        matrix = self._pixels_from_image[name][camera]
+        return CameraOutput(self.cameras[camera], spec.kind, output.values(camera), spec.classes, matrix)
 
     def _make_output(
         self, key: str, cameras: int, cast_down: Collection[str], batch_name: int | str | None
-    ) -> DenseOutput | DetectionOutput | RawOutput:
+    ) -> AnyOutput:
         where = f"networks.{self.name}.outputs.{key}"
         spec, tensors = _known(self.spec, key), self._network.output_specs
         for path, name in spec.tensors.items():
@@ -350,11 +272,13 @@ class HydraNet:
             where, spec, tensor, shape=shape, cameras=cameras, batch=self._batch, cast_down=key in cast_down
         )
 
-    def _bind(self, group: int) -> Binding:
-        images = self._images[group * self._batch : (group + 1) * self._batch]
-        bound = {name: array for output in self._outputs.values() for name, array in output.bound(group).items()}
-        cameras = self.cameras[group * self._batch : (group + 1) * self._batch]
-        return self._network.bind({self.spec.input.tensor: images}, bound, network_id=self.name, cameras=cameras)
+    def _group(self, number: int) -> Group:
+        members = slice(number * self._batch, (number + 1) * self._batch)
+        cameras = self.cameras[members]
+        bound = {name: array for output in self._outputs.values() for name, array in output.bound(number).items()}
+        inputs = {self.spec.input.tensor: self._images[members]}
+        binding = self._network.bind(inputs, bound, network_id=self.name, cameras=cameras)
+        return Group(range(len(self.cameras))[members], cameras, binding)
 
     def _cast_rows(self) -> dict[str, NDArray[np.float32]]:
         dense = {name: output.rows for name, output in self._outputs.items() if isinstance(output, DenseOutput)}
@@ -381,6 +305,15 @@ class HydraNet:
 def _plan_for(camera: Camera, spec: ImageInput, plans: Mapping[str, InputPlan]) -> InputPlan:
     known = plans.get(camera.name)
     return known if known is not None and known.fits(camera.intrinsics, spec) else InputPlan(camera.intrinsics, spec)
+
+
+def _pixels_from_image(plan: InputPlan, stride: int) -> NDArray[np.float64]:
+    """Homogeneous matrix [3, 3], read-only: pixels of a camera's full image to those of an output of this stride."""
+    offset = 0.5 / stride - 0.5
+    output_from_network = np.array([[1 / stride, 0, offset], [0, 1 / stride, offset], [0, 0, 1]])
+    matrix: NDArray[np.float64] = output_from_network @ plan.network_from_image
+    matrix.flags.writeable = False
+    return matrix
 
 
 def _known(spec: CameraNetwork, output: str) -> ImageOutput:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -32,20 +31,32 @@ class StageTimes:
     def __init__(self) -> None:
         self._spans: list[StageSpan] = []
 
-    @contextmanager
-    def measure(self, stage: str, cameras: Iterable[str] = ()) -> Iterator[None]:
-        """Add the time that the block takes."""
-        start_ns = time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            duration_ns = time.perf_counter_ns() - start_ns
-            thread = threading.current_thread().name
-            self._spans.append(StageSpan(stage, tuple(cameras), thread, start_ns, duration_ns))
+    def measure(self, stage: str, cameras: Iterable[str] = ()) -> _Measurement:
+        """Add the time that a `with` block takes."""
+        return _Measurement(self._spans, stage, tuple(cameras))
 
     def spans(self) -> tuple[StageSpan, ...]:
         """What was measured so far, in the order in which it ended."""
         return tuple(self._spans)
+
+
+class _Measurement:
+    """A stage while it runs. A class, which costs half of what a generator does: a step measures hundreds."""
+
+    __slots__ = ("_cameras", "_spans", "_stage", "_start_ns")
+
+    def __init__(self, spans: list[StageSpan], stage: str, cameras: tuple[str, ...]) -> None:
+        self._spans = spans
+        self._stage = stage
+        self._cameras = cameras
+
+    def __enter__(self) -> None:
+        self._start_ns = time.perf_counter_ns()
+
+    def __exit__(self, *exception: object) -> None:
+        duration_ns = time.perf_counter_ns() - self._start_ns
+        thread = threading.current_thread().name
+        self._spans.append(StageSpan(self._stage, self._cameras, thread, self._start_ns, duration_ns))
 
 
 def totals_ms(spans: Iterable[StageSpan]) -> dict[str, float]:

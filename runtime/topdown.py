@@ -15,26 +15,12 @@ from ..fusion.grid import BevGrid
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from ..fusion.state import ObservedGround, carry_raster
-from ..fusion.view import FeatureCamera
+from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
 from .bundle import Lift, State, TopDownNetwork
 from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid, RoadLayout
 from .session import Network
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LiftedFeatures:
-    """Features of one set as one top-down network takes them.
-
-    rows : float32 [cameras * h * w, C], rows in the order of the network's cameras
-    active : uint8 [cameras], 1 where there are features
-    fired_from_ego : for each camera `ego_when_it_fired_from_ego_now`
-    """
-
-    rows: NDArray[np.float32]
-    active: NDArray[np.uint8]
-    fired_from_ego: Sequence[Pose]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,10 +121,34 @@ class TopDown:
         for state in self._states:
             state.move(before_from_now)
 
+    def aim(
+        self,
+        fired_from_ego: Mapping[str, Sequence[Pose]],
+        active: Mapping[str, NDArray[np.uint8]],
+        num_threads: int = 1,
+    ) -> None:
+        """Have the view transforms of a set ready, which takes the poses of its cameras but none of their features.
+
+        Parameters
+        ----------
+        fired_from_ego : source -> for each of its cameras `ego_when_it_fired_from_ego_now`
+        active : source -> uint8 [cameras], 1 where features are to be expected
+        """
+        for lift in self._lifts:
+            lift.aim(fired_from_ego[lift.source], active[lift.source], num_threads)
+
     def step(
-        self, features: Mapping[str, LiftedFeatures], num_threads: int = 1
+        self,
+        features: Mapping[str, NDArray[np.float32]],
+        active: Mapping[str, NDArray[np.uint8]],
+        num_threads: int = 1,
     ) -> tuple[dict[str, BevOutput], str | None]:
-        """Run the network on one set.
+        """Run the network on the set that was aimed at.
+
+        Parameters
+        ----------
+        features : source -> float32 [cameras * h * w, C], rows in the order of the source's cameras
+        active : source -> uint8 [cameras], 1 where there are features
 
         Returns
         -------
@@ -148,7 +158,7 @@ class TopDown:
         """
         seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
         for lift in self._lifts:
-            seen_by |= lift.fill(features[lift.source], num_threads)
+            seen_by |= lift.fill(features[lift.source], active[lift.source], num_threads)
         failure = self._run()
         if failure is not None:
             for state in self._states:
@@ -232,6 +242,10 @@ class _LiftInput:
             weighting=spec.weighting,
             border_px=spec.border_px,
         )
+        self._fired_from_ego: Sequence[Pose] = ()
+        self._active = np.zeros(0, dtype=np.uint8)
+        self._view: ViewTransform | None = None
+        self._seen_by = np.zeros(grid.shape, dtype=np.uint64)
 
     def warm(self) -> None:
         self._builder.warm()
@@ -241,14 +255,24 @@ class _LiftInput:
         if self._builder.cameras == before._builder.cameras:
             self._builder = before._builder
 
-    def fill(self, features: LiftedFeatures, num_threads: int) -> NDArray[np.uint64]:
+    def aim(self, fired_from_ego: Sequence[Pose], active: NDArray[np.uint8], num_threads: int) -> ViewTransform:
+        """Have the view transform ready, see :meth:`TopDown.aim`."""
+        view = self._builder.build(fired_from_ego, active, num_threads=num_threads)
+        if view is not self._view:
+            self._seen_by = self._rig.bits_of(self._names, view.seen_by).reshape(self._grid.shape)
+        self._fired_from_ego, self._active, self._view = fired_from_ego, active, view
+        return view
+
+    def fill(self, features: NDArray[np.float32], active: NDArray[np.uint8], num_threads: int) -> NDArray[np.uint64]:
         """Lift the features into :attr:`array`; returns which cameras see each cell, uint64 [nx, ny]."""
-        view = self._builder.build(features.fired_from_ego, features.active, num_threads=num_threads)
+        view = self._view
+        if view is None or not np.array_equal(active, self._active):
+            view = self.aim(self._fired_from_ego, active, num_threads)
         if self._planes:
-            view.lift_planes(features.rows, out=self.array.reshape(self.array.shape[1], -1), num_threads=num_threads)
+            view.lift_planes(features, out=self.array.reshape(self.array.shape[1], -1), num_threads=num_threads)
         else:
-            view.lift(features.rows, out=self.array, num_threads=num_threads)
-        return self._rig.bits_of(self._names, view.seen_by).reshape(self._grid.shape)
+            view.lift(features, out=self.array, num_threads=num_threads)
+        return self._seen_by
 
 
 class _StatePair:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, TopDownNetwork
+from .camera_run import CameraResults
 from .castouts import usable
-from .hydranet import CameraResults, HydraNet
+from .hydranet import HydraNet
 from .memory import Continuity, Motion
 from .predictions import BevOutput, StateStatus
 from .session import Network
 from .sessions import Sessions
-from .topdown import FeatureSource, LiftedFeatures, TopDown
+from .topdown import FeatureSource, TopDown
+
+_STANDING: Final = Pose.identity()
+
+_Lift = tuple[str, str]
+"""Network, and the output of another one that it lifts: its source."""
 
 
 class TopDowns:
@@ -34,12 +42,15 @@ class TopDowns:
         self._topdowns: dict[str, TopDown] = {}
         self._continuities = {name: Continuity(f"network {name}", max_gap_s) for name in wanted}
         self._specs: dict[str, TopDownNetwork] = {}
-        self._cameras = {name: frozenset(bundle.cameras(name, rig)) for name in wanted}
         self._network_of: dict[str, str] = {}
+        self._taking_part: dict[_Lift, NDArray[np.uint8]] = {}
+        self._present: dict[_Lift, NDArray[np.uint8]] = {}
+        self._broken: dict[_Lift, NDArray[np.uint8]] = {}
         for name, outputs in wanted.items():
             spec = bundle.manifest.topdown_networks[name]
             for lift in spec.lifts:
                 self._network_of[lift.source] = bundle.source_of(lift.source)[0]
+                self._note_cameras((name, lift.source), bundle.cameras(name, rig))
             tensors = [spec.outputs[output].tensor for output in outputs] + [state.output for state in spec.states]
             network = sessions.load(name, tensors)  # entries of one file share it, buffers and states are their own
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
@@ -84,18 +95,35 @@ class TopDowns:
                 statuses |= dict.fromkeys(topdown.outputs, status)
         return statuses
 
+    def aim(self, fired_from_ego: Mapping[str, Pose]) -> None:
+        """Have the view transforms of a set ready before its features are.
+
+        A camera that has a frame is expected to give features, unless it had one in the set before and gave none.
+
+        Parameters
+        ----------
+        fired_from_ego : camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame
+        """
+        for name, topdown in self._topdowns.items():
+            moves, expected = {}, {}
+            for source in self._sources(name):
+                cameras = self._hydranets[self._network_of[source]].cameras
+                moves[source] = [fired_from_ego.get(camera, _STANDING) for camera in cameras]
+                present = np.array([camera in fired_from_ego for camera in cameras], dtype=np.uint8)
+                self._present[name, source] = present
+                expected[source] = present & self._taking_part[name, source] & ~self._broken[name, source]
+            topdown.aim(moves, expected)
+
     def step(
-        self, results: Mapping[str, CameraResults], fired_from_ego: Mapping[str, Pose]
+        self, results: Mapping[str, CameraResults], num_threads: int = 1
     ) -> tuple[dict[str, BevOutput], dict[str, str]]:
-        """Run every network on one set; returns the outputs, and for withheld ones the reason."""
+        """Run every network on the set that was aimed at; returns the outputs, and for withheld ones the reason."""
         outputs: dict[str, BevOutput] = {}
         failures: dict[str, str] = {}
         for name, topdown in self._topdowns.items():
-            features = {
-                lift.source: self._features(name, lift.source, results, fired_from_ego)
-                for lift in self._specs[name].lifts
-            }
-            values, failure = topdown.step(features)
+            features = {s: self._hydranets[self._network_of[s]].rows(s) for s in self._sources(name)}
+            active = {source: self._active(name, source, results) for source in features}
+            values, failure = topdown.step(features, active, num_threads)
             outputs |= values
             if failure is None:
                 self._continuities[name].take_in()
@@ -103,23 +131,22 @@ class TopDowns:
                 failures |= dict.fromkeys(topdown.outputs, failure)
         return outputs, failures
 
+    def _note_cameras(self, lift: _Lift, cameras: Collection[str]) -> None:
+        given = self._hydranets[self._network_of[lift[1]]].cameras
+        self._taking_part[lift] = np.array([camera in cameras for camera in given], dtype=np.uint8)
+        self._broken[lift] = np.zeros(len(given), dtype=np.uint8)
+
     def _source(self, output: str) -> FeatureSource:
         net = self._hydranets[self._network_of[output]]
         features = net.features(output)
         return FeatureSource(net.cameras, features.cameras, features.shape, features.stride, features.channels)
 
-    def _features(
-        self,
-        name: str,
-        output: str,
-        results: Mapping[str, CameraResults],
-        fired_from_ego: Mapping[str, Pose],
-    ) -> LiftedFeatures:
-        network = self._network_of[output]
-        net = self._hydranets[network]
-        taking_part = np.array([camera in self._cameras[name] for camera in net.cameras], dtype=np.uint8)
-        return LiftedFeatures(
-            net.rows(output),
-            usable(net, results[network], [output]) & taking_part,
-            [fired_from_ego.get(camera, Pose.identity()) for camera in net.cameras],
-        )
+    def _sources(self, name: str) -> tuple[str, ...]:
+        return tuple(lift.source for lift in self._specs[name].lifts)
+
+    def _active(self, name: str, source: str, results: Mapping[str, CameraResults]) -> NDArray[np.uint8]:
+        """Which cameras of a source give features to a network; notes those that have a frame and give none."""
+        network = self._network_of[source]
+        given = usable(self._hydranets[network], results[network], [source])
+        self._broken[name, source] = self._present[name, source] & ~given
+        return given & self._taking_part[name, source]

@@ -53,6 +53,20 @@ def test_what_the_front_camera_sees_lies_ahead(bundle, rig):
     assert predictions.camera_mask.tolist() == [True, True]
 
 
+def test_a_step_that_was_broken_off_is_not_gone_on_from(bundle, rig):
+    def interrupt(network, inputs):
+        raise KeyboardInterrupt
+
+    with Runtime(bundle, rig, threads=2) as runtime:
+        runtime.step(frame_set(0, front=picture(RED)))
+        runtime.watch_inputs(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            runtime.step(frame_set(1, front=picture(RED)))
+        runtime.watch_inputs(None)
+        assert runtime.step(frame_set(2, front=picture(RED))).state.reset_reason == "the step before was broken off"
+        assert runtime.step(frame_set(3, front=picture(RED))).state.carried
+
+
 def test_only_wanted_outputs_are_there(bundle, rig):
     with Runtime(bundle, rig, outputs={"occupancy"}) as runtime:
         predictions = runtime.step(frame_set(front=picture(BLUE), rear=picture(RED)))

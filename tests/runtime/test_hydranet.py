@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
@@ -16,6 +15,7 @@ from octobev.runtime.bundle import open_bundle
 from octobev.runtime.frames import Frame, PixelFormat
 from octobev.runtime.hydranet import HydraNet
 from octobev.runtime.stages import StageTimes, totals_ms
+from octobev.runtime.workers import Workers
 from onnx import TensorProto, helper
 
 ALL = ("features", "segmentation", "depth", "bright")
@@ -111,14 +111,14 @@ def test_batch_axis_and_threads_do_not_change_results(write_bundle, make_rig, hy
     single = _load(write_bundle, make_rig(*CAMERAS), outputs=outputs)
     wanted = single.outputs(single.run(frames), outputs)
     net = _load(write_bundle, make_rig(*CAMERAS), outputs=outputs, name="batch", hydra=hydra_model(batch))
-    for executor in (None, ThreadPoolExecutor(1), ThreadPoolExecutor(3)):
-        got = net.outputs(net.run(frames, executor), outputs)
+    for workers in (None, Workers(1), Workers(3)):
+        got = net.outputs(net.run(frames, workers), outputs)
         for name in outputs:
             for camera in CAMERAS:
                 np.testing.assert_array_equal(got[name][camera].values, wanted[name][camera].values)
             np.testing.assert_array_equal(net.rows(name), single.rows(name))
-        if executor:
-            executor.shutdown()
+        if workers:
+            workers.close()
 
 
 def test_absent_camera_of_a_batch_leaves_the_others_as_they_are(write_bundle, make_rig, hydra_model):

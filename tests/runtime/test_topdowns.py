@@ -111,6 +111,19 @@ def test_cameras_that_nothing_wanted_looks_at_are_not_even_decoded(bundle):
         assert set(runtime.step(broken).absences) == {"side"}
 
 
+def test_a_camera_that_stays_broken_costs_a_matrix_when_it_breaks_and_one_when_it_is_whole_again(bundle):
+    """Matrices are made before images are decoded, for the cameras that are expected to be usable."""
+    broken = Frame("side", 0, b"\xff\xd8\xff no image", PixelFormat.JPEG)
+    with Runtime(bundle, RIG, ["layout"], threads=2) as runtime:
+        builder = runtime._graph.topdowns._topdowns["topdown"]._lifts[0]._builder
+        builds = []
+        for number in range(6):
+            given = {"side": broken} if number in (1, 2, 3) else {}
+            runtime.step(frame_set(number, **given))
+            builds.append(builder.builds)
+    assert builds == [1, 2, 2, 2, 3, 3]
+
+
 def test_a_rig_without_a_front_camera_cannot_give_what_needs_one(bundle):
     rig = RIG.select(["side"])
     with Runtime(bundle, rig, threads=1) as runtime:

@@ -1,0 +1,85 @@
+"""Pieces of work that threads share: each is done once, in whatever order, and what goes wrong is told."""
+
+import threading
+
+import pytest
+from octobev.runtime.workers import Workers
+
+TEAMS = [1, 2, 3]
+
+
+@pytest.fixture(params=TEAMS)
+def workers(request):
+    team = Workers(request.param)
+    yield team
+    team.close()
+
+
+def test_every_piece_is_done_once(workers):
+    done = []
+    workers.run([lambda number=number: done.append(number) for number in range(100)])
+    assert sorted(done) == list(range(100))
+
+
+def test_results_stand_in_the_order_of_the_items(workers):
+    assert workers.map(lambda number: number**2, list(range(50))) == [number**2 for number in range(50)]
+    assert workers.map(str, []) == []
+
+
+def test_nothing_to_do_is_done_at_once(workers):
+    workers.run([])
+
+
+def test_the_others_begin_while_the_one_that_asks_is_busy():
+    workers, begun = Workers(2), threading.Event()
+    with workers.begin([begun.set]):
+        assert begun.wait(10)
+    workers.close()
+
+
+def test_alone_the_one_that_asks_does_everything_when_it_finishes():
+    done, workers = [], Workers(1)
+    with workers.begin([lambda: done.append(threading.get_ident())]):
+        assert done == []
+    assert done == [threading.get_ident()]
+
+
+def test_the_one_that_asks_does_not_wait_for_others_that_are_busy_with_something_else():
+    workers, go_on, done = Workers(2), threading.Event(), []
+    with workers.begin([go_on.wait]):
+        workers.run([lambda: done.append(1)])
+        go_on.set()
+    assert done == [1]
+    workers.close()
+
+
+def test_what_a_piece_raises_is_raised_and_the_rest_left_undone(workers):
+    done = []
+
+    def fail():
+        raise LookupError("lost")
+
+    with pytest.raises(LookupError, match="lost"):
+        workers.run([fail] * workers.threads + [lambda: done.append(1)] * 50)
+    assert len(done) < 50
+    workers.run([lambda: done.append(2)])
+    assert done[-1] == 2
+
+
+def test_no_piece_runs_any_more_after_one_failed():
+    """Whoever asked may take the memory that pieces write to for something else."""
+    workers, begun, failed, done = Workers(2), threading.Event(), threading.Event(), []
+
+    def fail():
+        failed.set()
+        raise LookupError
+
+    def slow():
+        begun.set()
+        failed.wait(10)
+        done.append(1)
+
+    with pytest.raises(LookupError), workers.begin([slow, fail]):
+        begun.wait(10)
+    assert done == [1]
+    workers.close()
