@@ -65,7 +65,7 @@ class _Outcome:
 
 
 class CameraRun:
-    """One run. First all `preparations` are to be done, then all `pieces`; each in any order, on any thread.
+    """One run. First all :meth:`preparations` are to be done, then all :meth:`pieces`; each in any order, on any thread.
 
     With one image a batch there is nothing to prepare: a camera is one piece of work (decode, preprocess, run,
     activation) on one thread, while its data is in that processor's cache.
@@ -95,11 +95,18 @@ class CameraRun:
         self._frames = frames
         self._stages = stages
         self._outcomes = [_Outcome() for _ in plans]
-        self.preparations: list[Piece] = []
-        self.pieces: list[Piece] = [partial(self._run_group, group) for group in groups]
-        if any(len(group.numbers) > 1 for group in groups):
-            self.preparations = [partial(self._prepare, *camera) for group in groups for camera in _members(group)]
-            self.pieces = [partial(self._run_prepared, group) for group in groups]
+        self._in_batches = any(len(group.numbers) > 1 for group in groups)
+
+    def preparations(self) -> list[Piece]:
+        """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
+        if not self._in_batches:
+            return []
+        return [partial(self._prepare, *camera) for group in self._groups for camera in _members(group)]
+
+    def pieces(self) -> list[Piece]:
+        """Return what is to be done then."""
+        run = self._run_prepared if self._in_batches else self._run_group
+        return [partial(run, group) for group in self._groups]
 
     def results(self) -> CameraResults:
         """Tell how it went, when all pieces are done."""
@@ -176,8 +183,8 @@ class Perception:
     @contextmanager
     def under_way(self, workers: Workers) -> Iterator[None]:
         """Have the other threads run the networks while this one runs the block, which then helps to finish."""
-        workers.run([piece for run in self._runs.values() for piece in run.preparations])
-        with workers.begin([piece for run in self._runs.values() for piece in run.pieces]):
+        workers.run([piece for run in self._runs.values() for piece in run.preparations()])
+        with workers.begin([piece for run in self._runs.values() for piece in run.pieces()]):
             yield
 
     def results(self) -> dict[str, CameraResults]:
