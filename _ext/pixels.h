@@ -1,4 +1,4 @@
-/* The pixels of an image, of any kind, as four bytes side by side: what preprocess.h samples. */
+/* The pixels of an image, of any kind, as four bytes side by side: what bilinear.h and area.h sample. */
 #ifndef OCTOBEV_PIXELS_H
 #define OCTOBEV_PIXELS_H
 
@@ -23,6 +23,15 @@ OCTOBEV_INLINE uint32_t packed_pixel(uint32_t first, uint32_t second, uint32_t t
 #else
     return first | second << 8 | third << 16;
 #endif
+}
+
+/* One past the last byte of an image that is not YUV. */
+OCTOBEV_INLINE const uint8_t *image_end(const Image *image)
+{
+    const ptrdiff_t lines = image->row_stride > 0 ? image->height - 1 : 0;
+    const ptrdiff_t columns = image->pixel_stride > 0 ? image->width - 1 : 0;
+    const ptrdiff_t channels = image->channel_stride > 0 ? 2 : 0;
+    return image->data + lines * image->row_stride + columns * image->pixel_stride + channels * image->channel_stride + 1;
 }
 
 OCTOBEV_INLINE uint32_t channel_of(int32_t value)

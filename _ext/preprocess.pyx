@@ -12,7 +12,7 @@ Outputs are
 
 from cython.parallel cimport prange, threadid
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 
 import math
@@ -58,7 +58,6 @@ cdef extern from "preprocess.h" nogil:
         ptrdiff_t scratch_bytes
         uint8_t* scratch
 
-    void pack_row(const Image* image, ptrdiff_t row, ptrdiff_t first, ptrdiff_t count, uint32_t* to) noexcept
     ptrdiff_t resize_bytes(Resize* plan) noexcept
     void resize_tables(Resize* plan, uint8_t* memory) noexcept
     void resize_row(const Resize* plan, ptrdiff_t row, int thread) noexcept
@@ -142,10 +141,8 @@ def remap(
     cdef Remap plan
     cdef ptrdiff_t row
     cdef int threads = require_threads(num_threads)
-    cdef Image source
-    cdef bint is_packed = _describe(pixels, yuv, &source, &swap_rb)
-    cdef ptrdiff_t height = source.height, width = source.width
-    _output(out, layout, swap_rb, source.channel_stride != 0, scale, offset, fill, &plan.out)
+    _describe(pixels, yuv, &plan.image, &swap_rb)
+    _output(out, layout, swap_rb, plan.image.channel_stride != 0, scale, offset, fill, &plan.out)
     require_apart("out", out, image, map_x.base, map_y.base)
     for what, shape in (("map_x", (map_x.shape[0], map_x.shape[1])), ("map_y", (map_y.shape[0], map_y.shape[1]))):
         require(
@@ -154,23 +151,14 @@ def remap(
     if plan.out.width == 0 or plan.out.height == 0:
         return
     plan.map_x, plan.map_y = &map_x[0, 0], &map_y[0, 0]
-    plan.image = source
     plan.scratch_bytes = remap_bytes(&plan)
-    is_packed = is_packed and source.chroma == NULL  # of YUV only those pixels are packed that are needed
-    cdef ptrdiff_t row_bytes = 4 * width
-    cdef uint8_t* memory = <uint8_t*> malloc(threads * plan.scratch_bytes + is_packed * height * row_bytes)
-    if memory == NULL:
-        raise MemoryError(f"no memory for the rows of a {width}x{height} image")
-    plan.scratch = memory
-    cdef uint8_t* packed = memory + threads * plan.scratch_bytes
+    plan.scratch = <uint8_t*> malloc(threads * plan.scratch_bytes)
+    if plan.scratch == NULL:
+        raise MemoryError(f"no memory for the rows of a {plan.out.width}x{plan.out.height} image")
     with nogil:
-        if is_packed:
-            for row in prange(height, num_threads=threads, schedule="static"):
-                pack_row(&source, row, 0, width, <uint32_t*> (packed + row * row_bytes))
-            plan.image = Image(packed, height, width, row_bytes, 4, 1, NULL, 0)
         for row in prange(plan.out.height, num_threads=threads, schedule="static"):
             remap_row(&plan, row, threadid())
-        free(memory)
+        free(plan.scratch)
 
 
 def _three_axes(image, yuv):

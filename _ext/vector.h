@@ -31,6 +31,13 @@
 #define OCTOBEV_INLINE static inline
 #endif
 
+/* Asks for a cache line before it is needed; any address may be named. */
+#if defined(__GNUC__)
+#define OCTOBEV_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define OCTOBEV_PREFETCH(address) ((void)(address))
+#endif
+
 #if defined(_MSC_VER)
 #define OCTOBEV_RESTRICT __restrict
 #else

@@ -1,5 +1,9 @@
 """Resize and remap against plain NumPy and OpenCV, in every layout and for every kind of stride."""
 
+import ctypes
+import mmap
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -223,6 +227,35 @@ def test_remap_equals_reference(source, shape):
     map_x, map_y = maps(shape, source)
     preprocess.remap(image, out, map_x, map_y, layout="nhwc", fill=[1.0, 2.0, 3.0])
     np.testing.assert_allclose(out, remapped(image, map_x, map_y, (1, 2, 3)), atol=1e-3)
+
+
+def at_the_end_of_memory(image):
+    """A copy whose last byte is the last one before memory that must not be read (Linux)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.PAGESIZE
+    size = -(-image.nbytes // page) * page
+    memory = np.frombuffer(mmap.mmap(-1, size + page), np.uint8)
+    assert libc.mprotect(ctypes.c_void_p(memory.ctypes.data + size), ctypes.c_size_t(page), 0) == 0
+    copy = memory[size - image.nbytes : size].reshape(image.shape)
+    copy[:] = image
+    return copy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects memory")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(37, 53), (1, 2), (2, 2), (3, 1)])
+def test_nothing_behind_the_image_is_read(size, channels):
+    """What is read there ends the process."""
+    noise = np.random.default_rng(3).integers(0, 256, (*size, channels), dtype=np.uint8)
+    image = at_the_end_of_memory(noise)[..., channels - 3 :]
+    map_x, map_y = maps((20, 30), size, margin=0.0)
+    for sampling in ("bilinear", "area"):
+        out = empty((17, 61))
+        preprocess.resize(image, out, sampling=sampling, layout="nhwc")
+        np.testing.assert_allclose(out, resized(image, (17, 61), sampling=sampling), atol=1e-4)
+    out = empty((20, 30))
+    preprocess.remap(image, out, map_x, map_y, layout="nhwc")
+    np.testing.assert_allclose(out, remapped(image, map_x, map_y), atol=1e-3)
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])

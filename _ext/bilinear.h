@@ -1,0 +1,171 @@
+/* Bilinear sampling of a row. The pixels that each sample lies between are copied out side by side, the upper pair and
+ * the lower pair; then many samples at once are blended, a channel at a time, into planes. Lines and pixels that no
+ * sample needs are neither read nor converted.
+ */
+#ifndef OCTOBEV_BILINEAR_H
+#define OCTOBEV_BILINEAR_H
+
+#include "pixels.h"
+#include "rows.h"
+
+/* Where the samples of a row lie: the left upper of their four pixels, and the ways from it to the right and down in
+ * pixels, 0 .. 1. `place` is that pixel's distance, in bytes, from the line that it is counted from; `line` only counts
+ * where the image is YUV. */
+typedef struct {
+    int32_t *column, *line;
+    ptrdiff_t *place;
+    float *right, *down;
+} Places;
+
+#define PAIR_BYTES 8 /* of two pixels of three or four bytes each */
+
+/* The pixels around the samples of a row: PAIR_BYTES for each above it and below it; of YUV also their brightness and
+ * colour. */
+typedef struct {
+    uint32_t *pairs[2];
+    uint8_t *luma, *blue, *red;
+} Neighbours;
+
+OCTOBEV_INLINE Neighbours carve_neighbours(Memory *memory, ptrdiff_t width)
+{
+    Neighbours own;
+    for (int lower = 0; lower < 2; lower++)
+        own.pairs[lower] = (uint32_t *)carve(memory, PAIR_BYTES * width);
+    own.luma = (uint8_t *)carve(memory, 2 * width);
+    own.blue = (uint8_t *)carve(memory, 2 * width);
+    own.red = (uint8_t *)carve(memory, 2 * width);
+    return own;
+}
+
+/* ---- pairs ---- */
+
+/* Whether a pixel and its right neighbour can be copied as they are. */
+OCTOBEV_INLINE int has_plain_pairs(const Image *image)
+{
+    return !image->chroma && image->channel_stride == 1 && image->width > 1 &&
+           (image->pixel_stride == 3 || image->pixel_stride == 4);
+}
+
+/* Copies the pairs that begin at from + place[x]. All PAIR_BYTES of a pair are read at once, though those behind its
+ * second pixel mean nothing, unless they are not before `end`.
+ *
+ * Where samples are far apart, no hardware foresees which lines come next: the same pairs `ahead` bytes on are asked
+ * for now, if that is not 0. This halves the time for images that are not in the nearest caches. */
+OCTOBEV_INLINE void copy_pairs(const uint8_t *from, const uint8_t *end, ptrdiff_t ahead, const ptrdiff_t *place,
+                               ptrdiff_t step, ptrdiff_t width, uint32_t *OCTOBEV_RESTRICT pairs)
+{
+    enum { BLOCK = 16, CACHE_LINE = 64 };
+    const ptrdiff_t room = end - from - PAIR_BYTES;
+    for (ptrdiff_t x = 0; x < width; x += BLOCK) {
+        const ptrdiff_t after = x + BLOCK < width ? x + BLOCK : width;
+        int fits = 1;
+        for (ptrdiff_t at = place[x]; ahead && at <= place[after - 1]; at += CACHE_LINE)
+            OCTOBEV_PREFETCH(from + at + ahead);
+        for (ptrdiff_t i = x; i < after; i++)
+            fits &= place[i] <= room;
+        if (fits)
+            for (ptrdiff_t i = x; i < after; i++)
+                memcpy(pairs + 2 * i, from + place[i], PAIR_BYTES);
+        else
+            for (ptrdiff_t i = x; i < after; i++)
+                memcpy(pairs + 2 * i, from + place[i], place[i] <= room ? PAIR_BYTES : (size_t)step + 3);
+    }
+}
+
+/* Pairs of packed pixels, from channels at any distance; `step` 0: the image is one pixel wide. */
+OCTOBEV_INLINE void pack_pairs(const uint8_t *from, const ptrdiff_t *place, ptrdiff_t step, ptrdiff_t channel,
+                               ptrdiff_t width, uint32_t *OCTOBEV_RESTRICT pairs)
+{
+    for (ptrdiff_t x = 0; x < width; x++) {
+        const uint8_t *left = from + place[x], *right = left + step;
+        pairs[2 * x] = packed_pixel(left[0], left[channel], left[2 * channel]);
+        pairs[2 * x + 1] = packed_pixel(right[0], right[channel], right[2 * channel]);
+    }
+}
+
+/* Pairs of packed pixels of YUV, `lower` lines below the samples' lines. */
+OCTOBEV_INLINE void convert_pairs(const Image *image, ptrdiff_t step, const Places *places, int lower, ptrdiff_t width,
+                                  const Neighbours *own)
+{
+    const ptrdiff_t stride = image->row_stride, last = image->height - 1;
+    const int shift = image->chroma_shift;
+    uint8_t *OCTOBEV_RESTRICT luma = own->luma, *OCTOBEV_RESTRICT blue = own->blue, *OCTOBEV_RESTRICT red = own->red;
+    uint32_t *OCTOBEV_RESTRICT pairs = own->pairs[lower];
+    for (ptrdiff_t i = 0; i < width; i++) {
+        const ptrdiff_t x = places->column[i], across = (x & 1) * 2 * step;
+        const ptrdiff_t y = places->line[i] + lower < last ? places->line[i] + lower : last;
+        const uint8_t *left = image->data + y * stride + x * step;
+        const uint8_t *colour = image->chroma + (y >> shift) * stride + (x & ~(ptrdiff_t)1) * step;
+        luma[2 * i] = left[0];
+        luma[2 * i + 1] = left[step];
+        blue[2 * i] = colour[0];
+        blue[2 * i + 1] = colour[across];
+        red[2 * i] = colour[step];
+        red[2 * i + 1] = colour[across + step];
+    }
+    for (ptrdiff_t at = 0; at < 2 * width; at++)
+        pairs[at] = bgr_pixel(luma[at], blue[at], red[at]);
+}
+
+/* ---- blending ---- */
+
+/* A byte of a pair; words instead of bytes are loaded, of which compilers make vectors. */
+OCTOBEV_INLINE float byte_of(const uint32_t *pair, int byte)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    const int shift = 24 - byte % 4 * 8;
+#else
+    const int shift = byte % 4 * 8;
+#endif
+    return (float)(int32_t)(pair[byte / 4] >> shift & 255);
+}
+
+OCTOBEV_INLINE float blend(const uint32_t *upper, const uint32_t *lower, int left, int right, float across, float down)
+{
+    const float a = byte_of(upper, left), b = byte_of(upper, right);
+    const float c = byte_of(lower, left), d = byte_of(lower, right);
+    const float above = a + across * (b - a), below = c + across * (d - c);
+    return above + down * (below - above);
+}
+
+/* Blends pairs whose second pixel lies `step` bytes behind the first. */
+OCTOBEV_INLINE void blend_row(const Neighbours *own, const Places *places, int step, ptrdiff_t width,
+                              const Samples *samples)
+{
+    const uint32_t *upper = own->pairs[0], *lower = own->pairs[1];
+    const float *across = places->right, *down = places->down;
+    float *OCTOBEV_RESTRICT first = samples->channel[0], *OCTOBEV_RESTRICT second = samples->channel[1];
+    float *OCTOBEV_RESTRICT third = samples->channel[2];
+    for (ptrdiff_t x = 0; x < width; x++) {
+        first[x] = blend(upper + 2 * x, lower + 2 * x, 0, step, across[x], down[x]);
+        second[x] = blend(upper + 2 * x, lower + 2 * x, 1, step + 1, across[x], down[x]);
+        third[x] = blend(upper + 2 * x, lower + 2 * x, 2, step + 2, across[x], down[x]);
+    }
+}
+
+/* Samples a row, whose places are counted from `line`. `ahead`: see copy_pairs. */
+OCTOBEV_INLINE void sample_row(const Image *image, const uint8_t *line, ptrdiff_t ahead, const Places *places,
+                               ptrdiff_t width, const Neighbours *own, const Samples *samples)
+{
+    const int is_plain = has_plain_pairs(image);
+    for (int lower = 0; lower < 2; lower++) {
+        const uint8_t *from = line + (lower && image->height > 1 ? image->row_stride : 0);
+        if (is_plain && image->pixel_stride == 3) /* steps that the compiler knows */
+            copy_pairs(from, image_end(image), ahead, places->place, 3, width, own->pairs[lower]);
+        else if (is_plain)
+            copy_pairs(from, image_end(image), ahead, places->place, 4, width, own->pairs[lower]);
+        else if (!image->chroma)
+            pack_pairs(from, places->place, image->width > 1 ? image->pixel_stride : 0, image->channel_stride, width,
+                       own->pairs[lower]);
+        else if (image->pixel_stride == 1)
+            convert_pairs(image, 1, places, lower, width, own);
+        else
+            convert_pairs(image, 2, places, lower, width, own);
+    }
+    if (is_plain && image->pixel_stride == 3)
+        blend_row(own, places, 3, width, samples);
+    else
+        blend_row(own, places, PACKED_BYTES, width, samples);
+}
+
+#endif
