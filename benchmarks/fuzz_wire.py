@@ -51,8 +51,9 @@ from octobev.runtime.predictions import (
     StateStatus,
 )
 from octobev.runtime.topics import geometry
-from octobev.runtime.topics.encode import Stamp, encode_health, encode_output, encode_rig, kind_of, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_health, encode_output, encode_rig
 from octobev.runtime.topics.message import Message
+from octobev.runtime.topics.outlets import kind_of, topics_of
 from octobev.runtime.topics.wire import decode, pack, seal
 
 Parts = list[bytes]

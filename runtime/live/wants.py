@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from ...fusion.rig import Rig
 from ..bundle import Bundle
 from ..references import image_output
-from ..topics.encode import belief_topic, geometry_topic
 from ..topics.names import camera_topic, topic_part
+from ..topics.outlets import belief_topic, geometry_topic
 
 
 def listened_to(bundle: Bundle, rig: Rig, outputs: Iterable[str], subscriptions: Collection[str]) -> frozenset[str]:

@@ -1,30 +1,25 @@
-"""Predictions and the rig as messages: which topics there are, and what goes into each."""
+"""Predictions, the rig and the health as messages: what goes into each."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._ext.octets import to_octets
 from ...fusion.grid import BevGrid
 from ...fusion.rig import Rig
 from ..live.health import Health
-from ..predictions import (
-    BevOutput,
-    CameraOutput,
-    CameraPrediction,
-    CorridorDirection,
-    Detections,
-    OccupancyGrid,
-    Predictions,
-    RoadLayout,
-)
+from ..predictions import CameraOutput, Detections, OccupancyGrid, Predictions, RoadLayout
 from . import geometry, health_header, kinds, rig_header
 from .header import CameraHeader, GridHeader, Header, StateHeader
-from .names import HEALTH, RIG, camera_topic
+from .names import HEALTH, RIG
+from .outlets import BeliefOf, GeometryOf, Publishable, belief_topic, geometry_topic, kind_of
 from .wire import Buffer, pack
 
 EGO_FRAME = "ego"
@@ -52,77 +47,45 @@ class Content:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GeometryOf:
-    """The geometry of the road layout called `name`, which is computed when it is encoded."""
+class Common:
+    """The part of the headers that all messages of a set share, made when the first one asks for it."""
 
-    predictions: Predictions
-    name: str
-    layout: RoadLayout
+    def __init__(self, predictions: Predictions) -> None:
+        self.predictions = predictions
 
-
-@dataclass(frozen=True, slots=True)
-class BeliefOf:
-    """What a network says of every cell, those among them that nobody observed."""
-
-    output: RoadLayout | OccupancyGrid
-
-
-Publishable = BevOutput | CameraPrediction | GeometryOf | BeliefOf
-"""What a topic carries when it is valid."""
-
-
-def geometry_topic(output: str) -> str:
-    """Topic of the geometry of a road layout."""
-    return f"{output}_geometry"
-
-
-def belief_topic(output: str) -> str:
-    """Topic of what a network says of all cells, for a road layout or an occupancy grid."""
-    return f"{output}_belief"
-
-
-def topics_of(predictions: Predictions) -> dict[str, Publishable | str]:
-    """Every topic that these predictions are published on, with its output or the reason why that is not valid.
-
-    Each road layout has a second topic for its geometry, and what a network gave has one for its belief, unless an
-    output of the bundle is called so.
-    """
-    topics: dict[str, Publishable | str] = {}
-    for name, output in predictions.bev.items():
-        if isinstance(output, RoadLayout):
-            topics[geometry_topic(name)] = GeometryOf(predictions, name, output)
-        if isinstance(output, RoadLayout | OccupancyGrid) and output.belief is not None:
-            topics[belief_topic(name)] = BeliefOf(output)
-    topics |= dict(predictions.outputs())
-    for key, reason in predictions.invalid.items():
-        name, _, camera = key.partition("/")
-        topics[camera_topic(camera, name) if camera else name] = reason
-    return topics
-
-
-def kind_of(output: Publishable) -> str:
-    """Kind of an output as it is called on the wire."""
-    if isinstance(output, GeometryOf):
-        return kinds.LAYOUT_GEOMETRY
-    if isinstance(output, BeliefOf):
-        return kinds.BELIEF
-    if isinstance(output, RoadLayout):
-        return "road_layout"
-    if isinstance(output, OccupancyGrid):
-        return "occupancy"
-    if isinstance(output, CorridorDirection):
-        return "direction"
-    return output.kind if isinstance(output, CameraPrediction) else "bev_raw"
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """Header fields by name."""
+        predictions, provenance = self.predictions, self.predictions.provenance
+        return {
+            "timestamp_ns": predictions.timestamp_ns,
+            "cameras": _cameras(predictions),
+            "step": predictions.sequence,
+            "bundle_name": provenance.bundle_name,
+            "bundle_sha256": provenance.bundle_sha256,
+            "bundle_variant": provenance.variant,
+            "rig_sha256": provenance.rig_sha256,
+        }
 
 
 def encode_output(
-    topic: str, output: Publishable | str, predictions: Predictions, stamp: Stamp, *, kind: str
+    topic: str,
+    output: Publishable | str,
+    predictions: Predictions,
+    stamp: Stamp,
+    *,
+    kind: str,
+    common: Common | None = None,
 ) -> list[Buffer]:
     """Make the message of one output.
 
     An output that is a reason, or that holds NaN, infinity or a probability outside 0..1, becomes a message that is not
-    valid and has no arrays. `kind` is what the topic carries when it is valid, or "unknown".
+    valid and has no arrays.
+
+    Parameters
+    ----------
+    kind : what the topic carries when it is valid, or "unknown"
+    common : of the same predictions, when several of their outputs are encoded
     """
     content = _content(output) if not isinstance(output, str) else Content(kind, reason=output or "no reason given")
     if content.reason is not None and topic.startswith("camera/"):
@@ -132,18 +95,12 @@ def encode_output(
         kind=content.kind,
         session=stamp.session,
         sequence=stamp.sequence,
-        timestamp_ns=predictions.timestamp_ns,
         published_ns=stamp.published_ns,
         frame_id=content.fields.get("camera") or EGO_FRAME,
         valid=content.reason is None,
         reason=_short(content.reason),
-        cameras=_cameras(predictions),
         state=_state(predictions, topic),
-        step=predictions.sequence,
-        bundle_name=predictions.provenance.bundle_name,
-        bundle_sha256=predictions.provenance.bundle_sha256,
-        bundle_variant=predictions.provenance.variant,
-        rig_sha256=predictions.provenance.rig_sha256,
+        **(common or Common(predictions)).fields,
         **content.fields,
     )
     return pack(header, content.arrays)
@@ -191,8 +148,8 @@ def encode_health(health: Health, stamp: Stamp) -> list[Buffer]:
 def _content(output: Publishable) -> Content:
     kind = kind_of(output)
     if isinstance(output, GeometryOf):
-        if (fault := _fault(output.layout.arrays(), "probability")) is not None:
-            return Content(kind, reason=fault)
+        if isinstance(octets := _octets("probability", output.layout.probability), str):
+            return Content(kind, reason=octets)
         arrays = geometry.to_arrays(output.predictions.geometry_of(output.name))
         return Content(kind, {"grid": _grid(output.layout.grid)}, arrays)
     if isinstance(output, BeliefOf):
@@ -206,51 +163,48 @@ def _content(output: Publishable) -> Content:
             "camera": output.camera,
             "pixels_from_image": tuple(np.asarray(output.pixels_from_image, dtype=np.float64).ravel().tolist()),
         }
-        probability = "values" if kind == "segmentation" else None
+        probability = "values" if kind == kinds.SEGMENTATION else None
     else:
         fields = {"grid": _grid(output.grid)}
-        probability = {"road_layout": "probability", "direction": "confidence"}.get(kind)
-    if (fault := _fault(arrays, probability)) is not None:
+        probability = {kinds.ROAD_LAYOUT: "probability", kinds.DIRECTION: "confidence"}.get(kind)
+    if (fault := _not_finite(arrays, but=probability)) is not None:
         return Content(kind, reason=fault)
     if isinstance(output, RoadLayout):
         fields["classes"] = output.classes
     if isinstance(output, OccupancyGrid):
-        fields["half_life_s"] = output.half_life_s if np.isfinite(output.half_life_s) else None
-        arrays = {"probability": _octets(output.probability), **arrays}
+        fields["half_life_s"] = output.half_life_s if math.isfinite(output.half_life_s) else None
+        arrays, probability = {"probability": output.probability, **arrays}, "probability"
     if probability is not None:
-        arrays[probability] = _octets(arrays[probability])
+        if isinstance(octets := _octets(probability, arrays[probability]), str):
+            return Content(kind, reason=octets)
+        arrays[probability] = octets
     return Content(kind, fields, arrays)
 
 
 def _belief(output: RoadLayout | OccupancyGrid) -> Content:
     belief = np.empty((0, *output.grid.shape), np.float32) if output.belief is None else output.belief
-    planes = belief.reshape(-1, *output.grid.shape)
-    if (fault := _fault({"probability": planes}, "probability")) is not None:
-        return Content(kinds.BELIEF, reason=fault)
+    if isinstance(octets := _octets("probability", belief.reshape(-1, *output.grid.shape)), str):
+        return Content(kinds.BELIEF, reason=octets)
     classes = output.classes if isinstance(output, RoadLayout) else (kinds.OCCUPIED,)
-    arrays = {"probability": _octets(planes), "observed": output.observed}
+    arrays = {"probability": octets, "observed": output.observed}
     return Content(kinds.BELIEF, {"grid": _grid(output.grid), "classes": classes}, arrays)
 
 
-def _fault(arrays: Mapping[str, NDArray[Any]], probability: str | None) -> str | None:
-    """What makes arrays unfit to be published, one of which may be a probability; None: nothing."""
+def _not_finite(arrays: Mapping[str, NDArray[Any]], *, but: str | None = None) -> str | None:
+    """What makes arrays, except one, unfit to be published; None: nothing."""
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if name != but and array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name} holds NaN or infinity"
-    if probability is None or not arrays[probability].size:
-        return None
-    low, high = arrays[probability].min(), arrays[probability].max()
-    if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
-        return f"{probability} leaves 0..1: {low:g} to {high:g}"
     return None
 
 
-def _octets(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round 0..1 to 0..255."""
-    scaled = probability * np.float32(255)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, 255, out=scaled)
-    return scaled.astype(np.uint8)
+def _octets(name: str, probability: NDArray[Any]) -> NDArray[np.uint8] | str:
+    """Round 0..1 to 0..255; or say what makes the array unfit to be published."""
+    plain = np.ascontiguousarray(probability, dtype=np.float32)
+    octets = np.empty(probability.shape, np.uint8)
+    if to_octets(plain.reshape(-1), octets.reshape(-1), _RANGE_TOLERANCE):
+        return octets
+    return _not_finite({name: plain}) or f"{name} leaves 0..1: {plain.min():g} to {plain.max():g}"
 
 
 def _grid(grid: BevGrid) -> GridHeader:
@@ -271,8 +225,10 @@ def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
 
 def _state(predictions: Predictions, topic: str) -> StateHeader:
     """State of the network or cast-out behind a topic."""
-    output_of = {derived(name): name for name in predictions.states for derived in (geometry_topic, belief_topic)}
-    status = predictions.state_of(topic if topic in predictions.states else output_of.get(topic, topic))
+    status = predictions.states.get(topic)
+    if status is None:
+        derived = (name for name in predictions.states if topic in (geometry_topic(name), belief_topic(name)))
+        status = predictions.state_of(next(derived, topic))
     return StateHeader(status.carried, _short(status.reset_reason), status.age_ns, _short(status.restored))
 
 

@@ -21,7 +21,7 @@ HANDSHAKE_MS: Final = 5000
 MAX_IPC_PATH_BYTES: Final = 107
 """Longest path of a Unix domain socket on Linux, without the closing zero."""
 
-_TCP: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5}|\*)")
+_TCP: Final = r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5}|\*)"
 
 
 def default_endpoint() -> str:
@@ -107,7 +107,7 @@ def _check_path(endpoint: str, path: str) -> None:
 
 
 def _check_host(endpoint: str, address: str, encrypted: bool) -> None:
-    match = _TCP.fullmatch(address)
+    match = re.fullmatch(_TCP, address)
     if match is None or (match["port"] != "*" and int(match["port"]) > 65535):
         raise InvalidArgument(expected("tcp endpoint", "tcp://HOST:PORT", repr(endpoint)))
     if not encrypted and not _is_loopback(match["host"].strip("[]")):

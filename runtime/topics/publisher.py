@@ -11,15 +11,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import zmq
 
-from ...errors import EndpointError, InvalidArgument, TopicError, expected
+from ...errors import EndpointError, InvalidArgument, expected
 from ...fusion.rig import Rig
 from ..live.health import Health
 from ..predictions import Predictions
-from .encode import Stamp, belief_topic, encode_health, encode_output, encode_rig, geometry_topic, kind_of, topics_of
+from .encode import Common, Stamp, encode_health, encode_output, encode_rig
 from .endpoints import (
     HANDSHAKE_MS,
     HEARTBEAT_MS,
@@ -30,8 +30,8 @@ from .endpoints import (
 from .gate import CHECK_S, Gate
 from .header import MAX_PART_BYTES
 from .keys import PublisherKeys
-from .kinds import UNKNOWN
-from .names import HEALTH, RESERVED, RIG, check_topic, topic_part
+from .names import HEALTH, RIG, check_topic, topic_part
+from .outlets import OutletBook
 from .socket_path import identity_of, refuse_taken_path, remove_path
 from .wire import Buffer
 
@@ -42,6 +42,11 @@ _SUBSCRIPTIONS_AT_ONCE: Final = 256
 """Subscriptions read before the lock is given to whoever publishes."""
 
 _BIND_AGAIN_S: Final = 0.05
+
+_LAST: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_READABLE: Final = int(zmq.POLLIN)
+"""Plain numbers: every `|` of pyzmq's own makes an enumeration member, which takes longer than a small frame."""
 
 _LOG: Final = logging.getLogger("octobev.topics")
 
@@ -87,10 +92,10 @@ class Publisher:
         self.max_part_bytes = max_part_bytes
         self._hwm = hwm
         self._topics_per_set = 1
-        self._sequences: dict[str, int] = {}
-        self._kinds: dict[str, str] = {}
+        self._book = OutletBook()
         self._static: dict[str, list[Buffer]] = {}
-        self._prefixes: set[bytes] = set()
+        self._static_sequences: dict[str, int] = {}
+        self._prefixes: frozenset[bytes] = frozenset()
         self._process = os.getpid()
         self._closed = False
         self._changed = threading.Condition()  # guards the socket and everything above
@@ -156,28 +161,19 @@ class Publisher:
         InvalidArgument
             The publisher is closed, or an array is of a type or size that the wire does not take.
         """
-        outputs = topics_of(predictions)
-        for topic in outputs:
-            if topic in RESERVED:
-                raise TopicError(expected("output name", f"none of {', '.join(sorted(RESERVED))}", topic))
-            check_topic(topic)
         sent = 0
+        common = Common(predictions)
         with self._entered():
             self._require_open()
-            for name, reason in predictions.invalid.items():
-                for topic in (geometry_topic(name), belief_topic(name)):
-                    if topic in self._kinds:  # it had a geometry or a belief before
-                        outputs.setdefault(topic, reason)
-            self._read_subscriptions()
-            self._make_room(len(outputs))
-            for topic, output in outputs.items():
-                stamp = self._stamp(topic)
-                if not isinstance(output, str):
-                    self._kinds[topic] = kind_of(output)
-                if self._wanted(topic_part(topic)):
-                    kind = self._kinds.get(topic, UNKNOWN)
-                    self._send(encode_output(topic, output, predictions, stamp, kind=kind))
-                    sent += 1
+            if self._pending():
+                self._read_subscriptions()
+            self._book.note(predictions)
+            self._make_room(len(self._book.outlets))
+            for outlet in self._book.wanted(self._prefixes):
+                topic, output, kind = outlet.topic, outlet.of(predictions), self._book.kind(outlet.topic)
+                stamp = Stamp(self.session, self._book.sequence(topic), time.time_ns())
+                self._send(encode_output(topic, output, predictions, stamp, kind=kind, common=common))
+                sent += 1
             if self._pending():
                 self._wake()
         return sent
@@ -286,10 +282,10 @@ class Publisher:
             count += 1
             prefix = parts[0][1:]
             if parts[0][:1] == b"\x01":
-                self._prefixes.add(prefix)
+                self._prefixes |= {prefix}
                 joined.add(prefix)
             elif parts[0][:1] == b"\x00":
-                self._prefixes.discard(prefix)
+                self._prefixes -= {prefix}
             else:
                 _LOG.debug("a subscriber sent something that is not a subscription, %d bytes", len(parts[0]))
         if joined:
@@ -301,7 +297,7 @@ class Publisher:
             self._changed.notify_all()
 
     def _wanted(self, part: bytes) -> bool:
-        return any(part.startswith(prefix) for prefix in self._prefixes)
+        return part.startswith(tuple(self._prefixes))
 
     def _make_room(self, topics: int) -> None:
         """The high-water mark counts messages, `hwm` counts sets of them."""
@@ -317,16 +313,13 @@ class Publisher:
         """Publish a message that stays: whoever joins later gets it, until the next one takes its place."""
         with self._entered():
             self._require_open()
-            parts = encode(self._stamp(topic))
+            sequence = self._static_sequences.get(topic, 0)
+            self._static_sequences[topic] = sequence + 1
+            parts = encode(Stamp(self.session, sequence, time.time_ns()))
             self._static[topic] = parts
             self._send(parts)
             if self._pending():
                 self._wake()
-
-    def _stamp(self, topic: str) -> Stamp:
-        sequence = self._sequences.get(topic, 0)
-        self._sequences[topic] = sequence + 1
-        return Stamp(self.session, sequence, time.time_ns())
 
     def _send(self, parts: list[Buffer]) -> None:
         for part in parts[2:]:
@@ -334,12 +327,13 @@ class Publisher:
                 raise InvalidArgument(
                     expected("array of a message", f"at most {self.max_part_bytes} bytes", f"{len(part)} bytes")
                 )
-        messages: list[Any] = list(parts)
-        self._socket.send_multipart(messages, zmq.NOBLOCK, copy=True)
+        for part in parts[:-1]:
+            self._socket.send(part, _MORE)
+        self._socket.send(parts[-1], _LAST)
 
     def _pending(self) -> bool:
         """Whether a subscription waits. Asked after every use of the socket, which may take the descriptor's edge."""
-        return bool(int(self._socket.EVENTS) & zmq.POLLIN)
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

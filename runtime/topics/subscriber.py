@@ -30,6 +30,9 @@ RECONNECT_MAX_MS: Final = 2000
 WATCH_MS: Final = 500
 """How often the connection is looked after while nothing comes."""
 
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_READABLE: Final = int(zmq.POLLIN)
+
 _DRAIN_AT_MOST: Final = 1024
 """Messages that :meth:`Subscriber.latest` reads before it answers, however fast they come."""
 
@@ -135,23 +138,31 @@ class Subscriber:
             Nothing came within `timeout_s` seconds (None waits for ever).
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        watched = [(self._socket, _READABLE), (self._monitor, _READABLE)]
         while True:
+            self._require_open()
+            wait_ms = _wait_ms(deadline)
+            ready = zmq.zmq_poll(watched, wait_ms)
             if (message := self.receive_nowait()) is not None:
                 return message
-            wait_ms = _wait_ms(deadline)
-            if not self._socket.poll(wait_ms) and wait_ms == 0:
+            if not ready and wait_ms == 0:
                 raise self._timeout(timeout_s)
 
     def receive_nowait(self) -> Message | None:
         """The next message if there is one already."""
         self._require_open()
+        receive = self._socket.recv
         while True:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frame = receive(_NOBLOCK, copy=False)
             except zmq.Again:
                 self._look_after_connection()
                 return None
-            if (message := self._take([frame.buffer for frame in frames])) is not None:
+            parts = [frame.buffer]
+            while frame.more:  # the other parts are here: a message comes as a whole
+                frame = receive(_NOBLOCK, copy=False)
+                parts.append(frame.buffer)
+            if (message := self._take(parts)) is not None:
                 return message
 
     def latest(self, timeout_s: float | None = None) -> dict[str, Message]:
@@ -281,7 +292,7 @@ class Subscriber:
                 _warn("%s: %s", self.endpoint, refusal)
             self.refusal = refusal
 
-    def _take(self, parts: list[Buffer]) -> Message | None:
+    def _take(self, parts: Sequence[Buffer]) -> Message | None:
         """Decode, count, and drop what was not asked for or came before."""
         received_ns = time.time_ns()
         try:
@@ -292,7 +303,8 @@ class Subscriber:
             self.malformed += 1
             self.last_error = error
             return None
-        if not any(pattern.matches(message.topic) for pattern in self.patterns):
+        topic = message.header.topic
+        if topic not in self._seen and not any(pattern.matches(topic) for pattern in self.patterns):
             return None
         return message if self._follow(message) else None
 

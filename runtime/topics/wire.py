@@ -9,13 +9,13 @@ else: the topic part, the header without these four bytes, the array parts. What
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
+from ..._ext.crc32 import crc32
 from ...errors import InvalidArgument, OctobevError, TopicError, WireError, expected
 from .checks import check_content
 from .header import DTYPES, MAX_ARRAYS, MAX_HEADER_BYTES, SCHEMA, ArrayHeader, Header
@@ -30,6 +30,9 @@ Buffer = bytes | bytearray | memoryview
 _CRC_BYTES: Final = 4
 _UINT32: Final = 0xCE
 """Type byte of msgpack uint 32."""
+
+
+_NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class _Version(msgspec.Struct):
@@ -59,14 +62,14 @@ def pack(header: Header, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
         raise InvalidArgument(expected(f"arrays of {header.topic}", f"at most {MAX_ARRAYS}", len(arrays)))
     entries, buffers = [], []
     for name, array in arrays.items():
-        if array.dtype.name not in DTYPES:
+        dtype = _NAMES.get(array.dtype) or _NAMES.get(array.dtype.newbyteorder("<"))
+        if dtype is None:
             raise InvalidArgument(
                 expected(f"array {name} of {header.topic}", f"one of {', '.join(DTYPES)}", array.dtype.name)
             )
-        entries.append(ArrayHeader(name, array.dtype.name, array.shape))
-        plain = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])
-        buffers.append(plain.reshape(-1).view(np.uint8).data)
-    packed = bytearray(_ENCODER.encode(msgspec.structs.replace(header, arrays=tuple(entries), crc32=0xFFFFFFFF)))
+        entries.append(ArrayHeader(name, dtype, array.shape))
+        buffers.append(np.ascontiguousarray(array, dtype=DTYPES[dtype]).reshape(-1).view(np.uint8).data)
+    packed = _ENCODER.encode(msgspec.structs.replace(header, arrays=tuple(entries), crc32=0xFFFFFFFF))
     if len(packed) > MAX_HEADER_BYTES:
         raise InvalidArgument(
             expected(f"header of {header.topic}", f"at most {MAX_HEADER_BYTES} bytes", f"{len(packed)}")
@@ -76,9 +79,8 @@ def pack(header: Header, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
 
 def seal(parts: Sequence[Buffer]) -> list[Buffer]:
     """The same parts with the right CRC-32 in the last four bytes of the header."""
-    header = bytearray(parts[1])
-    header[-_CRC_BYTES:] = _checksum(parts).to_bytes(_CRC_BYTES, "big")
-    return [parts[0], bytes(header), *parts[2:]]
+    header = bytes(parts[1][:-_CRC_BYTES]) + _checksum(parts).to_bytes(_CRC_BYTES, "big")
+    return [parts[0], header, *parts[2:]]
 
 
 def decode(parts: Sequence[Buffer], *, received_ns: int | None = None) -> Message:
@@ -131,9 +133,9 @@ def _check_sizes(parts: Sequence[Buffer]) -> None:
 
 
 def _checksum(parts: Sequence[Buffer]) -> int:
-    checksum = zlib.crc32(parts[1][:-_CRC_BYTES], zlib.crc32(parts[0]))
+    checksum = crc32(parts[1][:-_CRC_BYTES], crc32(parts[0]))
     for part in parts[2:]:
-        checksum = zlib.crc32(part, checksum)
+        checksum = crc32(part, checksum)
     return checksum
 
 

@@ -11,8 +11,9 @@ import pytest
 from octobev import Predictions
 from octobev.errors import InvalidArgument, WireError
 from octobev.runtime.predictions import OccupancyGrid, RoadLayout
-from octobev.runtime.topics.encode import BeliefOf, Stamp, encode_output, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_output
 from octobev.runtime.topics.message import Message
+from octobev.runtime.topics.outlets import BeliefOf, topics_of
 from octobev.runtime.topics.publisher import Publisher
 from octobev.runtime.topics.subscriber import Subscriber
 from octobev.runtime.topics.wire import decode, pack

@@ -12,8 +12,9 @@ from octobev import BevGrid, Predictions, RoadLayout
 from octobev.errors import InvalidArgument, OctobevError, WireError
 from octobev.fusion.geometry import Arm, Corridor, Intersection, LayoutGeometry, Polyline
 from octobev.runtime.topics import geometry as wire_geometry
-from octobev.runtime.topics.encode import Stamp, encode_output, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_output
 from octobev.runtime.topics.message import Message
+from octobev.runtime.topics.outlets import topics_of
 from octobev.runtime.topics.wire import decode
 
 Make = Callable[..., Predictions]

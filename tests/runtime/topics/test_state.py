@@ -1,7 +1,8 @@
 """The state in a header is that of the network or cast-out behind the topic."""
 
 from octobev.runtime.predictions import StateStatus
-from octobev.runtime.topics.encode import Stamp, encode_output, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_output
+from octobev.runtime.topics.outlets import topics_of
 from octobev.runtime.topics.wire import decode
 
 

@@ -13,7 +13,7 @@ import pytest
 from octobev import CameraOutput, Predictions, Rig
 from octobev.errors import InvalidArgument, TopicError, WireError
 from octobev.replay.synthetic import SyntheticDrive
-from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig, topics_of
+from octobev.runtime.topics.encode import Stamp, encode_output, encode_rig
 from octobev.runtime.topics.header import (
     ArrayHeader,
     CameraHeader,
@@ -24,6 +24,7 @@ from octobev.runtime.topics.header import (
     StateHeader,
 )
 from octobev.runtime.topics.message import Message
+from octobev.runtime.topics.outlets import topics_of
 from octobev.runtime.topics.wire import Buffer, decode, pack, seal
 
 Make = Callable[..., Predictions]
