@@ -15,6 +15,7 @@ from setuptools.command.build_py import build_py
 HEADERS = sorted(map(str, Path("_ext").glob("*.h")))
 KERNELS = (
     *("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
+    *("magnitude", "objects"),
     *("cpuid", "seqlock"),
 )
 FOLDERS = (
