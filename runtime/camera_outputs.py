@@ -6,13 +6,15 @@ that are cast to the ground; planes are turned into rows by a kernel where somet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._ext import lift as kernel
+from .._ext.magnitude import magnitude
 from ..errors import BundleError, expected
 from .activations import activate
 from .manifest import ImageOutput
@@ -20,6 +22,10 @@ from .session import TensorSpec
 
 SLACK: Final = 1e-3
 """How far probabilities may leave 0..1 (rounding of int8 networks) before they are taken for something else."""
+
+Meaning = Callable[[NDArray[np.float32], float, bool], str | None]
+"""Why numbers cannot be what they are said to be, or None; their largest magnitude, and whether there is a minus sign,
+are known. What is off by rounding only may be put right in place."""
 
 
 class DenseOutput:
@@ -34,6 +40,7 @@ class DenseOutput:
     cameras : number of cameras
     batch : images per run; cameras are rounded up to whole batches
     cast_down : whether rows are needed
+    meaning : what the activated numbers must be besides finite; None: what the kind says
 
     Raises
     ------
@@ -51,6 +58,7 @@ class DenseOutput:
         cameras: int,
         batch: int,
         cast_down: bool,
+        meaning: Meaning | None = None,
     ) -> None:
         self.spec = spec
         self.shape = shape
@@ -61,6 +69,7 @@ class DenseOutput:
         pixels = shape[0] * shape[1]
         self._pixels = pixels
         self._planes = spec.layout == "nchw"
+        self._meaning = _MEANINGS.get(spec.kind) if meaning is None else meaning
         one = (self.channels, pixels) if self._planes else (pixels, self.channels)
         self._native = np.zeros((padded, *one), dtype=tensor.dtype)
         self._values = self._native if tensor.dtype == np.float32 else np.zeros((padded, *one), dtype=np.float32)
@@ -96,11 +105,7 @@ class DenseOutput:
         values = self._values[camera]
         if self._values is not self._native:
             values[:] = self._native[camera]
-        reason = not_finite(values)
-        if reason is None:
-            with np.errstate(over="ignore"):
-                activate(self.spec.activation, values, axis=0 if self._planes else 1)
-            reason = self._not_meant(values)
+        reason = self._activate(values)
         if reason is not None:
             self.clear(camera)
         elif self._planes and self._rows is not None:
@@ -123,11 +128,16 @@ class DenseOutput:
             return np.ascontiguousarray(values.T).reshape(self.channels, *self.shape)
         return (values if self.spec.layout == "rows" else values.reshape(*self.shape, self.channels)).copy()
 
-    def _not_meant(self, values: NDArray[np.float32]) -> str | None:
-        """Why activated values cannot be what the manifest says they are."""
-        if self.spec.kind == "depth":
-            return not_finite(values)
-        return not_probabilities(values) if self.spec.kind == "segmentation" else None
+    def _activate(self, values: NDArray[np.float32]) -> str | None:
+        """Apply the activation in place; returns why the values are not valid, before or after it."""
+        largest, negative = magnitude(values)
+        if not math.isfinite(largest):
+            return _count_not_finite(values)
+        if self.spec.activation != "none":
+            with np.errstate(over="ignore"):
+                activate(self.spec.activation, values, axis=0 if self._planes else 1)
+            largest, negative = magnitude(values)
+        return None if self._meaning is None else self._meaning(values, largest, negative)
 
 
 class RawOutput:
@@ -181,23 +191,35 @@ class RawOutput:
 
 
 def not_finite(values: NDArray[Any]) -> str | None:
-    """Why floating-point values cannot be used, or None. Minimum and maximum tell without a temporary array."""
-    if values.size == 0 or not np.issubdtype(values.dtype, np.floating):
+    """Why floating-point values cannot be used, or None."""
+    if values.dtype.kind != "f" or math.isfinite(magnitude(np.ascontiguousarray(values))[0]):
         return None
-    if np.isfinite(values.min()) and np.isfinite(values.max()):
-        return None
-    count = values.size - int(np.isfinite(values).sum())
-    return f"network gave NaN or Inf in {count} of {values.size} numbers"
+    return _count_not_finite(values)
 
 
-def not_probabilities(values: NDArray[np.float32]) -> str | None:
+def not_probabilities(values: NDArray[np.float32], largest: float, negative: bool) -> str | None:
     """Why finite numbers cannot be probabilities, or None; what leaves 0..1 by rounding only is put right in place."""
+    if largest <= 1 and not negative:
+        return None
     low, high = float(values.min()), float(values.max())
     if low < -SLACK or high > 1 + SLACK:
         return expected("probabilities", "0..1", f"{low:.3g}..{high:.3g} (is an activation to be declared?)")
     if low < 0 or high > 1:
         np.clip(values, 0, 1, out=values)
     return None
+
+
+def _not_depths(values: NDArray[np.float32], largest: float, negative: bool) -> str | None:
+    """Why activated numbers cannot be depths, or None: an exponential may have left what floats can tell."""
+    return None if math.isfinite(largest) else _count_not_finite(values)
+
+
+def _count_not_finite(values: NDArray[Any]) -> str:
+    count = values.size - int(np.isfinite(values).sum())
+    return f"network gave NaN or Inf in {count} of {values.size} numbers"
+
+
+_MEANINGS: Final[Mapping[str, Meaning]] = {"segmentation": not_probabilities, "depth": _not_depths}
 
 
 def _dense_shape(

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from .._ext import objects as kernel
 from ..errors import expected
 from .camera_outputs import SLACK, DenseOutput, not_probabilities
 from .detections import Detections
@@ -28,9 +29,9 @@ SIDES: Final = ("left", "top", "right", "bottom")
 class Peaks(NamedTuple):
     """Local maxima of a heat map: arrays [n], the best score first."""
 
-    class_ids: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    class_ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
@@ -47,41 +48,29 @@ def find_peaks(heat: NDArray[np.float32], threshold: float, most: int) -> Peaks:
     most : how many peaks there may be, over all classes; the best are kept
     """
     classes, h, w = heat.shape
-    framed = np.full((classes, h + 2, w + 2), -1, dtype=np.float32)  # so that every pixel has eight neighbours
-    framed[:, 1:-1, 1:-1] = heat
-    flat, row = framed.ravel(), w + 2
-    places = np.flatnonzero(flat > threshold)
-    scores = flat[places]
-    for before in (-row - 1, -row, -row + 1, -1):  # and, mirrored, the four neighbours that come after
-        kept = (scores > flat[places + before]) & (scores >= flat[places - before])
-        places, scores = places[kept], scores[kept]
-    best = np.argsort(-scores, kind="stable")[:most]
-    class_ids, rows, columns = np.unravel_index(places[best], framed.shape)
-    return Peaks(class_ids, rows - 1, columns - 1, scores[best])
+    room = classes * ((h + 1) // 2) * ((w + 1) // 2)
+    places, scores = np.empty((3, room), dtype=np.int64), np.empty(room, dtype=np.float32)
+    found = kernel.find_peaks(heat, threshold, places, scores)
+    best = np.argsort(-scores[:found], kind="stable")[:most]
+    class_ids, rows, columns = places[:, best]
+    return Peaks(class_ids, rows, columns, scores[best])
 
 
-def unsuppressed(boxes: NDArray[np.float64], class_ids: NDArray[np.intp], max_overlap: float) -> NDArray[np.bool_]:
+def unsuppressed(boxes: NDArray[np.float64], class_ids: NDArray[np.int64], max_overlap: float) -> NDArray[np.bool_]:
     """Find the boxes that overlap no better one of their class that stays, by more than an IoU.
 
     Parameters
     ----------
     boxes : float64 [n, 4], x_min, y_min, x_max, y_max, the best first
-    class_ids : [n]
+    class_ids : int64 [n]
     max_overlap : 0..1
 
     Returns
     -------
     bool [n]
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    rivals = shared > max_overlap * (areas[:, None] + areas - shared)
-    rivals &= class_ids[:, None] == class_ids
-    stays = np.ones(len(boxes), dtype=np.bool_)
-    for index in range(1, len(boxes)):
-        stays[index] = not (rivals[index, :index] & stays[:index]).any()
+    stays = np.empty(len(boxes), dtype=np.bool_)
+    kernel.suppress(boxes, class_ids, max_overlap, stays.view(np.uint8))
     return stays
 
 
@@ -118,9 +107,16 @@ class DetectionOutput:
         sides = msgspec.structs.replace(spec, tensor=spec.boxes or "", classes=SIDES, activation="none")
         self._heat, self._sides = (
             DenseOutput(
-                where, part, tensors[part.tensor], shape=shape, cameras=len(plans), batch=batch, cast_down=False
+                where,
+                part,
+                tensors[part.tensor],
+                shape=shape,
+                cameras=len(plans),
+                batch=batch,
+                cast_down=False,
+                meaning=meaning,
             )
-            for part in (spec, sides)
+            for part, meaning in ((spec, not_probabilities), (sides, _not_distances))
         )
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16)
         self._nothing = [Detections(camera, spec.classes, *nothing) for camera in plans]
@@ -141,12 +137,7 @@ class DetectionOutput:
         -------
         None, or why the output is not valid; there are no objects then.
         """
-        reason = (
-            self._heat.finish(camera, results)
-            or not_probabilities(self._heat.planes(camera))
-            or self._sides.finish(camera, results)
-            or _not_distances(self._sides.planes(camera))
-        )
+        reason = self._heat.finish(camera, results) or self._sides.finish(camera, results)
         self._latest[camera] = self._nothing[camera] if reason is not None else self._decode(camera)
         return reason
 
@@ -171,7 +162,7 @@ class DetectionOutput:
         return Detections(name, spec.classes, boxes[seen].astype(np.float32), peaks.scores[seen], class_ids)
 
 
-def _not_distances(sides: NDArray[np.float32]) -> str | None:
+def _not_distances(sides: NDArray[np.float32], largest: float, negative: bool) -> str | None:
     """Why finite numbers cannot be distances to the sides of boxes, or None."""
-    least = float(sides.min())
+    least = float(sides.min()) if negative else 0.0
     return expected("distances to the sides of boxes", "at least 0", f"{least:.3g}") if least < -SLACK else None
