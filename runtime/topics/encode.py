@@ -24,9 +24,6 @@ from .wire import Buffer, pack
 
 EGO_FRAME = "ego"
 
-_RANGE_TOLERANCE = 1e-3
-"""By how much a probability may leave 0..1 through rounding before it is taken for a fault."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -202,7 +199,7 @@ def _octets(name: str, probability: NDArray[Any]) -> NDArray[np.uint8] | str:
     """Round 0..1 to 0..255; or say what makes the array unfit to be published."""
     plain = np.ascontiguousarray(probability, dtype=np.float32)
     octets = np.empty(probability.shape, np.uint8)
-    if to_octets(plain.reshape(-1), octets.reshape(-1), _RANGE_TOLERANCE):
+    if to_octets(plain.reshape(-1), octets.reshape(-1)):
         return octets
     return _not_finite({name: plain}) or f"{name} leaves 0..1: {plain.min():g} to {plain.max():g}"
 

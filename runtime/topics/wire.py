@@ -32,6 +32,7 @@ _UINT32: Final = 0xCE
 """Type byte of msgpack uint 32."""
 
 
+_LARGEST: Final = np.maximum.reduce
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -68,7 +69,8 @@ def pack(header: Header, arrays: Mapping[str, NDArray[Any]]) -> list[Buffer]:
                 expected(f"array {name} of {header.topic}", f"one of {', '.join(DTYPES)}", array.dtype.name)
             )
         entries.append(ArrayHeader(name, dtype, array.shape))
-        buffers.append(np.ascontiguousarray(array, dtype=DTYPES[dtype]).reshape(-1).view(np.uint8).data)
+        plain = np.ascontiguousarray(array, dtype=DTYPES[dtype])
+        buffers.append(plain.data.cast("B") if plain.size else b"")
     packed = _ENCODER.encode(msgspec.structs.replace(header, arrays=tuple(entries), crc32=0xFFFFFFFF))
     if len(packed) > MAX_HEADER_BYTES:
         raise InvalidArgument(
@@ -180,26 +182,25 @@ def _view(header: Header, entry: ArrayHeader, part: Buffer) -> NDArray[Any]:
             + expected(f"array {entry.name}", f"{wanted} bytes for {entry.dtype} {entry.shape}", f"{len(part)} bytes")
         )
     if wanted == 0:
-        array = _empty(header, entry, dtype)
-    elif entry.dtype == "bool":
-        octets = np.frombuffer(part, np.uint8)
-        if octets.max() > 1:
-            raise WireError(_where(header) + expected(f"elements of {entry.name}", "0 or 1", int(octets.max())))
-        array = octets.view(np.bool_).reshape(entry.shape)
-    else:
-        array = np.frombuffer(part, dtype).reshape(entry.shape)
+        return _empty(header, entry, dtype)
+    memory = memoryview(part).toreadonly()
+    if entry.dtype == "bool" and (largest := int(_LARGEST(np.frombuffer(memory, np.uint8)))) > 1:
+        raise WireError(_where(header) + expected(f"elements of {entry.name}", "0 or 1", largest))
+    array: NDArray[Any] = np.ndarray(entry.shape, dtype, memory)
     if not array.flags.aligned:
         array = array.copy()
-    array.flags.writeable = False
+        array.flags.writeable = False
     return array
 
 
 def _empty(header: Header, entry: ArrayHeader, dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
-        return np.empty(entry.shape, dtype)
+        array: NDArray[Any] = np.empty(entry.shape, dtype)
     except ValueError as error:  # NumPy multiplies the sizes that are not 0, and they may be too large
         what = f"shape of {entry.name}"
         raise WireError(_where(header) + expected(what, "one that an array can have", entry.shape)) from error
+    array.flags.writeable = False
+    return array
 
 
 def _where(header: Header) -> str:
