@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from ..errors import ImageError, NetworkError
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
 from .frames import Frame
+from .predictions import CameraPrediction
 from .preprocess import InputPlan
 from .session import Binding
 from .stages import StageTimes
@@ -58,25 +59,37 @@ class Group:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of one camera's frame."""
+    """What became of one camera's frame.
+
+    absence : why it could not be used
+    failure : why the network gave nothing
+    given : what it gave, by tensor
+    invalid : output -> why that one is not valid
+    """
 
     absence: str | None = None
+    failure: str | None = None
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
 
 
 class CameraRun:
-    """One run: all :meth:`preparations` are done first, then all :meth:`pieces`; each in any order, on any thread.
+    """One run, in pieces of work that may each be done on any thread, those of one list in any order.
 
-    With one image a batch there is nothing to prepare: a camera is one piece of work (decode, preprocess, run,
-    activation) on one thread, while its data is in that processor's cache.
+    First all :meth:`preparations`, then all :meth:`pieces`: now everything is there that is cast to the ground. Then
+    :meth:`rest`: what is only handed on. With one image a batch there is nothing to prepare: a camera is one piece
+    (decode, preprocess, run, activation), done while its data is in that processor's cache. The rest is put off, as the
+    code for it is not: after a network has run it comes from memory, which for small outputs takes longest.
 
     Parameters
     ----------
     plans, images : of every camera: how its frame becomes an image, and where the network reads it
     outputs : what is made of what the network gives, by name
+    cast_down : those whose rows the ground reads
+    predict : copies a camera's part of an output: name, number of the camera
     groups : the cameras in batches
     frames : camera name -> frame; cameras without one are left out
-    stages : gets `decode`, `preprocess`, `network` and `activation`
+    stages : gets `decode`, `preprocess`, `network`, `activation` and `collect`
     """
 
     def __init__(
@@ -84,6 +97,8 @@ class CameraRun:
         plans: Sequence[InputPlan],
         images: NDArray[Any],
         outputs: Mapping[str, AnyOutput],
+        cast_down: Collection[str],
+        predict: Callable[[str, int], CameraPrediction],
         groups: Sequence[Group],
         frames: Mapping[str, Frame],
         stages: StageTimes,
@@ -91,27 +106,41 @@ class CameraRun:
         self._plans = plans
         self._images = images
         self._outputs = outputs
+        self._cast_down = cast_down
+        self._predict = predict
         self._groups = groups
         self._frames = frames
         self._stages = stages
+        self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in plans]
         self._in_batches = any(len(group.numbers) > 1 for group in groups)
+        self._predictions: dict[str, dict[str, CameraPrediction]] = {}
 
     def preparations(self) -> list[Piece]:
         """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
         if not self._in_batches:
             return []
-        return [partial(self._prepare, *camera) for group in self._groups for camera in _members(group)]
+        return [partial(self._prepare, *camera) for camera in self._cameras]
 
     def pieces(self) -> list[Piece]:
         """Return what is to be done then."""
         run = self._run_prepared if self._in_batches else self._run_group
         return [partial(run, group) for group in self._groups]
 
+    def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
+        """Return what remains.
+
+        Parameters
+        ----------
+        wanted : outputs that :meth:`predictions` is to have
+        parts : how many pieces to make at most
+        """
+        names = [name for name in self._outputs if name in wanted or name not in self._cast_down]
+        return [partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))]
+
     def results(self) -> CameraResults:
-        """Tell how it went, when all pieces are done."""
-        cameras = [camera for group in self._groups for camera in _members(group)]
-        outcomes = {name: self._outcomes[number] for number, name in cameras}
+        """Tell how it went; before the rest is done, for what is cast to the ground."""
+        outcomes = {name: self._outcomes[number] for number, name in self._cameras}
         return CameraResults(
             frozenset(name for name, outcome in outcomes.items() if outcome.absence is None),
             {
@@ -119,8 +148,18 @@ class CameraRun:
                 for name, outcome in outcomes.items()
                 if outcome.absence is not None and name in self._frames
             },
-            {key: reason for outcome in outcomes.values() for key, reason in outcome.invalid.items()},
+            {
+                f"{output}/{name}": outcome.invalid[output]
+                for name, outcome in outcomes.items()
+                if outcome.invalid
+                for output in self._outputs
+                if output in outcome.invalid
+            },
         )
+
+    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+        """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
+        return {name: self._predictions[name] for name in self._outputs if name in self._predictions}
 
     def _run_group(self, group: Group) -> None:
         for number, name in _members(group):
@@ -142,24 +181,45 @@ class CameraRun:
             self._outcomes[number].absence = absence
 
     def _run_prepared(self, group: Group) -> None:
-        failure, results = "", {}
-        if any(self._outcomes[number].absence is None for number in group.numbers):
+        outcomes = [self._outcomes[number] for number in group.numbers]
+        if any(outcome.absence is None for outcome in outcomes):
+            failure, given = None, {}
             try:
                 with self._stages.measure("network", group.names):
-                    results = group.binding.run()
+                    given = group.binding.run()
             except NetworkError as error:
                 failure = str(error)
+            for outcome in outcomes:
+                outcome.failure, outcome.given = failure, given
         with self._stages.measure("activation", group.names):
-            for number, camera in _members(group):
-                outcome = self._outcomes[number]
-                for name, output in self._outputs.items():
-                    if outcome.absence is None and not failure:
-                        reason = output.finish(number, results)
-                    else:
-                        output.clear(number)
-                        reason = failure if outcome.absence is None else None
-                    if reason:
-                        outcome.invalid[f"{name}/{camera}"] = reason
+            for name in self._outputs:
+                if name in self._cast_down:
+                    self._finish(name, group.numbers)
+
+    def _collect(self, names: Sequence[str], wanted: Collection[str]) -> None:
+        """Finish outputs for all cameras, and copy those that are wanted."""
+        with self._stages.measure("collect"):
+            for name in names:
+                if name not in self._cast_down:
+                    self._finish(name, range(len(self._outcomes)))
+                if name in wanted:
+                    self._predictions[name] = {
+                        camera: self._predict(name, number)
+                        for number, camera in self._cameras
+                        if (outcome := self._outcomes[number]).absence is None and name not in outcome.invalid
+                    }
+
+    def _finish(self, name: str, numbers: Iterable[int]) -> None:
+        output = self._outputs[name]
+        for number in numbers:
+            outcome = self._outcomes[number]
+            if outcome.absence is None and outcome.failure is None:
+                reason = output.finish(number, outcome.given)
+            else:
+                output.clear(number)
+                reason = outcome.failure if outcome.absence is None else None
+            if reason:
+                outcome.invalid[name] = reason
 
 
 class Perception:
@@ -168,28 +228,48 @@ class Perception:
     Parameters
     ----------
     runs : network id -> its run
+    wanted : outputs that are to be collected
     kept : network id -> how a run of before went whose results are there already
     """
 
-    def __init__(self, runs: Mapping[str, CameraRun], kept: Mapping[str, CameraResults] | None = None) -> None:
+    def __init__(
+        self,
+        runs: Mapping[str, CameraRun],
+        wanted: Collection[str] = (),
+        kept: Mapping[str, CameraResults] | None = None,
+    ) -> None:
         self._runs = runs
+        self._wanted = wanted
         self._kept = {} if kept is None else dict(kept)
 
     def run(self, workers: Workers) -> None:
-        """Run the networks, all threads together."""
-        with self.under_way(workers):
+        """Do everything, all threads together."""
+        with self.networks_running(workers):
+            pass
+        with self.rest_running(workers):
             pass
 
     @contextmanager
-    def under_way(self, workers: Workers) -> Iterator[None]:
+    def networks_running(self, workers: Workers) -> Iterator[None]:
         """Have the other threads run the networks while this one runs the block, which then helps to finish."""
         workers.run([piece for run in self._runs.values() for piece in run.preparations()])
         with workers.begin([piece for run in self._runs.values() for piece in run.pieces()]):
             yield
 
+    @contextmanager
+    def rest_running(self, workers: Workers) -> Iterator[None]:
+        """Have the other threads do the rest while this one runs the block: what is cast to the ground is there."""
+        rest = [piece for run in self._runs.values() for piece in run.rest(self._wanted, workers.threads)]
+        with workers.begin(rest):
+            yield
+
     def results(self) -> dict[str, CameraResults]:
-        """Tell how it went, when all is done: network id -> results."""
+        """Tell how it went, see :meth:`CameraRun.results`: network id -> results."""
         return self._kept | {name: run.results() for name, run in self._runs.items()}
+
+    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+        """Give the wanted outputs, when the rest is done, see :meth:`CameraRun.predictions`."""
+        return {name: given for run in self._runs.values() for name, given in run.predictions().items()}
 
 
 def _members(group: Group) -> Iterable[tuple[int, str]]:

@@ -132,7 +132,7 @@ class Runtime:
                 graph.take_over(self._graph)
             self._graph = graph
         try:
-            with perception.under_way(self._workers), stages.measure("carry"):
+            with perception.networks_running(self._workers), stages.measure("carry"):
                 states = graph.carry(frame_set.timestamp_ns, status, motion)
                 fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
                 graph.topdowns.aim(fired_from_ego)
@@ -140,15 +140,15 @@ class Runtime:
             self._memory.forget("the step before was broken off")
             raise
         results = perception.results()
+        with perception.rest_running(self._workers):
+            with stages.measure("castout"):
+                bev = graph.castouts.step(results, fired_from_ego, self._workers.map)
+            with stages.measure("topdown"):
+                topdown, failures = graph.topdowns.step(results, self.threads)
+        results = perception.results()
         absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
         invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
-        with stages.measure("castout"):
-            bev = graph.castouts.step(results, fired_from_ego, self._workers.map)
-        with stages.measure("topdown"):
-            topdown, failures = graph.topdowns.step(results, self.threads)
         states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
-        with stages.measure("collect"):
-            camera_outputs = graph.camera_outputs(results) if percepts is None else {}
         predictions = Predictions(
             timestamp_ns=frame_set.timestamp_ns,
             sequence=self._sequence,
@@ -157,7 +157,7 @@ class Runtime:
             camera_age_ns=_ages(graph.rig, frame_set.timestamp_ns, frames),
             absences=absences,
             bev=bev | topdown,
-            camera_outputs=camera_outputs,
+            camera_outputs=perception.predictions(),
             invalid=invalid | failures,
             state=status,
             provenance=graph.provenance,

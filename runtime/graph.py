@@ -19,7 +19,7 @@ from .castouts import CastOuts
 from .frames import Frame, PixelFormat
 from .hydranet import HydraNet
 from .memory import Motion
-from .predictions import CameraPrediction, Provenance, StateStatus
+from .predictions import Provenance, StateStatus
 from .session import Network
 from .sessions import Sessions
 from .stages import StageTimes
@@ -77,6 +77,7 @@ class Graph:
         before: Graph | None = None,
     ) -> None:
         self.plan = plan
+        self._wanted = frozenset(plan.outputs)
         self.rig = rig
         self._new: list[HydraNet] = []
         self.hydranets = {
@@ -116,7 +117,8 @@ class Graph:
 
     def begin_cameras(self, frames: Mapping[str, Frame], stages: StageTimes) -> Perception:
         """Begin to run the per-camera networks on the frames of one instant, see :meth:`HydraNet.begin`."""
-        return Perception({name: net.begin(frames, stages) for name, net in self.hydranets.items()})
+        runs = {name: net.begin(frames, stages) for name, net in self.hydranets.items()}
+        return Perception(runs, self._wanted)
 
     def keep(self, results: Mapping[str, CameraResults]) -> Percepts:
         """Copy what the latest run of the per-camera networks gave."""
@@ -135,16 +137,7 @@ class Graph:
             raise InvalidArgument(expected("networks of what was kept", known, ", ".join(percepts.rows)))
         for name, net in self.hydranets.items():
             net.put_back(percepts.rows[name])
-        return Perception({}, percepts.results)
-
-    def camera_outputs(self, results: Mapping[str, CameraResults]) -> dict[str, dict[str, CameraPrediction]]:
-        """Collect the wanted per-camera outputs, see :meth:`HydraNet.outputs`."""
-        wanted = set(self.plan.outputs)
-        return {
-            name: outputs
-            for net_id, net in self.hydranets.items()
-            for name, outputs in net.outputs(results[net_id], wanted).items()
-        }
+        return Perception({}, kept=percepts.results)
 
     def _hydranet(
         self, bundle: Bundle, name: str, outputs: tuple[str, ...], sessions: Sessions, before: Graph | None

@@ -90,6 +90,7 @@ class HydraNet:
         groups = -(-len(rig) // batch)
         self._plans = [_plan_for(camera, spec.input, plans or {}) for camera in rig]
         self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
+        self._cast_down = frozenset(cast_down) & frozenset(outputs)
         self._outputs: dict[str, AnyOutput] = {}
         for key in outputs:
             self._outputs[key] = self._make_output(key, len(rig), cast_down, first)
@@ -166,9 +167,11 @@ class HydraNet:
         Parameters
         ----------
         frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
-        stages : gets `decode`, `preprocess`, `network` and `activation`
+        stages : gets `decode`, `preprocess`, `network`, `activation` and `collect`
         """
-        return CameraRun(self._plans, self._images, self._outputs, self._groups, frames, stages)
+        return CameraRun(
+            self._plans, self._images, self._outputs, self._cast_down, self._camera_output, self._groups, frames, stages
+        )
 
     def run(
         self, frames: Mapping[str, Frame], workers: Workers | None = None, stages: StageTimes | None = None

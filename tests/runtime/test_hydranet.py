@@ -262,7 +262,7 @@ def test_named_cameras_are_taken_in_rig_order(write_bundle, make_rig, manifest_t
 def test_stages_are_summed_over_cameras(write_bundle, make_rig):
     stages = StageTimes()
     _load(write_bundle, make_rig("front", "left")).run(_frames(front=_noise(0), left=_noise(1)), stages=stages)
-    assert set(totals_ms(stages.spans())) == {"decode", "preprocess", "network", "activation"}
+    assert set(totals_ms(stages.spans())) == {"decode", "preprocess", "network", "activation", "collect"}
 
 
 def test_raw_batch_axis_is_taken_off(write_bundle, make_rig, manifest_text):
