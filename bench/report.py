@@ -11,8 +11,7 @@ from typing import Any, Final
 import cv2
 
 from .._ext.project import openmp_enabled
-from ..runtime.cpu import cpu_flags, cpu_name, fast_int8
-from ..runtime.engine import usable_cpus
+from ..runtime.cpu import cpu_flags, cpu_name, fast_int8, usable_cpus
 from .row import Outcome
 from .spread import Spread
 

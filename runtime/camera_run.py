@@ -67,8 +67,8 @@ class _Outcome:
 class CameraRun:
     """One run. First all :meth:`preparations` are to be done, then all :meth:`pieces`; each in any order, on any thread.
 
-    With one image a batch there is nothing to prepare: a camera is one piece of work (decode, preprocess, run,
-    activation) on one thread, while its data is in that processor's cache.
+    With one image a batch and one thread a run there is nothing to prepare: a camera is one piece of work (decode,
+    preprocess, run, activation) on one thread, while its data is in that processor's cache.
 
     Parameters
     ----------
@@ -95,17 +95,18 @@ class CameraRun:
         self._frames = frames
         self._stages = stages
         self._outcomes = [_Outcome() for _ in plans]
-        self._in_batches = any(len(group.numbers) > 1 for group in groups)
+        # a run that takes several images, or several threads, waits for images that are prepared side by side
+        self._prepared_first = any(len(group.numbers) > 1 or group.binding.threads > 1 for group in groups)
 
     def preparations(self) -> list[Piece]:
         """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        if not self._in_batches:
+        if not self._prepared_first:
             return []
         return [partial(self._prepare, *camera) for group in self._groups for camera in _members(group)]
 
     def pieces(self) -> list[Piece]:
         """Return what is to be done then."""
-        run = self._run_prepared if self._in_batches else self._run_group
+        run = self._run_prepared if self._prepared_first else self._run_group
         return [partial(run, group) for group in self._groups]
 
     def results(self) -> CameraResults:
@@ -184,7 +185,7 @@ class Perception:
     def under_way(self, workers: Workers) -> Iterator[None]:
         """Have the other threads run the networks while this one runs the block, which then helps to finish."""
         workers.run([piece for run in self._runs.values() for piece in run.preparations()])
-        with workers.begin([piece for run in self._runs.values() for piece in run.pieces()]):
+        with workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]):
             yield
 
     def results(self) -> dict[str, CameraResults]:

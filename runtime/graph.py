@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 from ..fusion.rig import Rig, rig_sha256
+from .arrangement import Arrangement
 from .bundle import Bundle, Plan
 from .camera_run import CameraResults, Perception
 from .castouts import CastOuts
@@ -53,7 +54,8 @@ class Graph:
     plan : which of them, for which outputs
     rig : the calibration
     sessions : where networks are loaded
-    threads : of the runtime, for the provenance
+    arrangement : how the per-camera networks' work is spread over threads
+    profile : where that comes from, for the provenance
     max_gap_s : see :class:`octobev.runtime.memory.Continuity`
     before : the one that this one is to take the place of: what is the same is shared with it
 
@@ -72,7 +74,8 @@ class Graph:
         rig: Rig,
         sessions: Sessions,
         *,
-        threads: int,
+        arrangement: Arrangement,
+        profile: str | None = None,
         max_gap_s: float,
         before: Graph | None = None,
     ) -> None:
@@ -80,12 +83,13 @@ class Graph:
         self.rig = rig
         self._new: list[HydraNet] = []
         self.hydranets = {
-            name: self._hydranet(bundle, name, outputs, sessions, before) for name, outputs in plan.networks.items()
+            name: self._hydranet(bundle, name, outputs, sessions, arrangement, before)
+            for name, outputs in plan.networks.items()
         }
         self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
         self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
-        self.provenance = self._provenance(bundle, threads)
+        self.provenance = self._provenance(bundle, arrangement, profile)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -147,26 +151,36 @@ class Graph:
         }
 
     def _hydranet(
-        self, bundle: Bundle, name: str, outputs: tuple[str, ...], sessions: Sessions, before: Graph | None
+        self,
+        bundle: Bundle,
+        name: str,
+        outputs: tuple[str, ...],
+        sessions: Sessions,
+        arrangement: Arrangement,
+        before: Graph | None,
     ) -> HydraNet:
         cameras = bundle.needed_cameras(self.plan, name, self.rig)
         old = None if before is None else before.hydranets.get(name)
         same_rig = before is not None and before.rig is self.rig
         if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
             return old
-        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, None if old is None else old.plans)
+        plans = None if old is None else old.plans
+        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, arrangement)
         self._new.append(net)
         return net
 
-    def _provenance(self, bundle: Bundle, threads: int) -> Provenance:
+    def _provenance(self, bundle: Bundle, arrangement: Arrangement, profile: str | None) -> Provenance:
         return Provenance(
             bundle_name=bundle.manifest.name,
             bundle_sha256=bundle.sha256,
             rig_sha256=rig_sha256(self.rig),
             versions=_versions(),
             providers=tuple((name, network.providers) for name, network in self.networks.items()),
-            threads=threads,
+            threads=arrangement.threads,
             variant=bundle.variant,
+            runs_at_once=arrangement.runs_at_once,
+            batches=tuple((name, net.batch) for name, net in self.hydranets.items()),
+            profile=profile,
         )
 
 
