@@ -114,14 +114,17 @@ def _reference_bundle(problems: list[str]) -> dict[str, Any]:
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
 
     try:
-        from ..runtime.variants import select_variant
+        from ..runtime.profile import find_profile
+        from ..runtime.settle import settle
     except ImportError as error:
         problems.append(f"networks cannot be run: {error}")
         return {"reference": "not opened"}
     try:
-        bundle = select_variant(open_bundle(REFERENCE_BUNDLE))
+        bundle = settle(open_bundle(REFERENCE_BUNDLE)).bundle
+        profile = find_profile(bundle)
     except OctobevError as error:
         problems.append(f"the reference bundle cannot be opened: {error}")
         return {"reference": "broken"}
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
-    return {"reference": name, "variant": bundle.variant, "sha256": bundle.sha256}
+    tuned = "none for this machine (octobev bundle tune)" if profile is None else profile.name
+    return {"reference": name, "variant": bundle.variant, "profile": tuned, "sha256": bundle.sha256}

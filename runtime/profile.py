@@ -219,6 +219,25 @@ def read_profile(path: Path) -> Profile:
         raise ProfileError(f"{path}: not a profile: {error}") from error
 
 
+def check_place(directory: Path | None = None) -> Path:
+    """Make the directory of profiles where it is missing, and see that a file can be written there.
+
+    Raises
+    ------
+    ProfileError
+        Profiles are switched off, or it cannot.
+    """
+    directory = profile_directory() if directory is None else directory
+    if directory is None:
+        raise ProfileError(f"no place for profiles: {ENVIRONMENT}={OFF}, or no home directory; it may name a directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        raise ProfileError(f"{directory}: no profile can be written here: {error.strerror}") from error
+
+
 def write_profile(profile: Profile, directory: Path | None = None) -> Path:
     """Write a profile in place of what was there for the bundle on the machine; a reader sees the old one or the new.
 
@@ -227,15 +246,11 @@ def write_profile(profile: Profile, directory: Path | None = None) -> Path:
     ProfileError
         Profiles are switched off, or the file cannot be written; the old one is as it was.
     """
-    directory = profile_directory() if directory is None else directory
-    if directory is None:
-        raise ProfileError(f"no place for profiles: {ENVIRONMENT}={OFF}, or no home directory; it may name a directory")
-    path = directory / profile.name
+    path = check_place(directory) / profile.name
     text = msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n"
     temporary = None
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory, prefix=".", suffix=".tmp", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
             file.write(text)
             file.flush()
