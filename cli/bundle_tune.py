@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..fusion.rig import Rig
     from ..replay.drive import Drive
     from ..runtime.bundle import Bundle
-    from ..runtime.profile import Profile
+    from ..runtime.profile import Choice, Profile
 
 _SEED: Final = 20_001
 _SECONDS: Final = {False: 12.0, True: 3.0}
@@ -230,15 +230,23 @@ def _print(bundle: Bundle, source: Drive, rig: Rig, answer: Answer, written: Pat
 
 
 def _figures(question: Question, trial: Trial) -> str:
-    from ..bench.tuning.candidates import networks_words, threads_words
-
-    words = {"networks": networks_words, "check": choice_words}.get(question.name, threads_words)(trial.choice)
+    words = _words(question, trial.choice)
     line = f"{'>' if trial.choice == question.taken else ' '} {words:{_WIDTH}}"
     if trial.ms is None:
         return line
     ratio = 1.0 if trial.ratio is None else trial.ratio.median
     quartiles = f"({trial.ms.low:.1f} .. {trial.ms.high:.1f})"
     return f"{line} {trial.ms.median:9.1f} {quartiles:17} {ratio:5.2f}"
+
+
+def _words(question: Question, choice: Choice) -> str:
+    """Say of a choice what the question is about."""
+    from ..bench.tuning.candidates import networks_words, threads_words
+
+    if question.name == "networks":
+        spread_alike = choice.runs_at_once == question.trials[0].choice.runs_at_once
+        return networks_words(choice) if spread_alike else choice_words(choice)
+    return choice_words(choice) if question.name == "check" else threads_words(choice)
 
 
 def _remarks(question: Question, trial: Trial) -> list[str]:
@@ -274,7 +282,7 @@ def _conclusion(answer: Answer) -> list[str]:
     return lines
 
 
-def choice_words(choice: Any) -> str:
+def choice_words(choice: Choice) -> str:
     """Say all of a choice."""
     from ..bench.tuning.candidates import networks_words, threads_words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -78,6 +79,8 @@ def _version(name: str, problems: list[str]) -> str:
     except importlib.metadata.PackageNotFoundError:
         if name == "cython":
             return "not installed (needed to build only)"
+        if name == "onnxruntime" and importlib.util.find_spec(name) is not None:  # onnxruntime-gpu, -openvino, ...
+            return f"{importlib.import_module(name).__version__} (in a distribution of another name)"
         problems.append(f"package {name} is not installed: pip install {name}")
         return "missing"
 

@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
@@ -25,8 +25,6 @@ from .session import Network
 from .sessions import Sessions
 from .stages import StageTimes
 from .topdowns import TopDowns
-
-_VERSIONED: Final = ("octobev", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,4 +184,6 @@ class Graph:
 
 @cache
 def _versions() -> tuple[tuple[str, str], ...]:
-    return tuple((name, importlib.metadata.version(name)) for name in _VERSIONED)
+    """Versions of what computes. That of ONNX Runtime is its own word: it comes in distributions of several names."""
+    octobev = importlib.metadata.version("octobev")
+    return (("octobev", octobev), ("onnxruntime", ort.__version__), ("numpy", np.__version__))

@@ -28,12 +28,18 @@ def provider_lists(bundle: Bundle, available: Sequence[str]) -> tuple[tuple[str,
 def network_choices(
     default: Choice, variants: Sequence[Variant], providers: Sequence[tuple[str, ...]]
 ) -> tuple[Choice, ...]:
-    """Every variant on every list of execution providers, spread over threads as the default; that one first."""
-    tried = [
-        msgspec.structs.replace(default, variant=variant, providers=names)
-        for names in providers
-        for variant in variants
-    ]
+    """Every variant on every list of execution providers, spread over threads as the default; that one first.
+
+    Providers other than the default's are tried with one camera after another, too: many have threads or a device of
+    their own, for which cameras side by side are only in each other's way.
+    """
+    tried = []
+    for names in providers:
+        for variant in variants:
+            choice = msgspec.structs.replace(default, variant=variant, providers=names)
+            tried.append(choice)
+            if names != default.providers:
+                tried.append(msgspec.structs.replace(choice, runs_at_once=1))
     return tuple(dict.fromkeys([default, *tried]))
 
 

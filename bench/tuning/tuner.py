@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -20,19 +20,14 @@ import onnxruntime as ort
 from ...errors import OctobevError
 from ...fusion.rig import Rig
 from ...runtime.bundle import Bundle, Variant
-from ...runtime.cpu import fast_int8
 from ...runtime.frames import FrameSet
-from ...runtime.predictions import Predictions
 from ...runtime.profile import Choice
 from ...runtime.settle import settle
 from ...runtime.variants import VariantChoice, variants_of
 from ..spread import SETTLE_S, Clock, Sample, Spread, Turns, take_turns
 from . import candidates
-from .differences import NEAR, Difference, difference, digest
+from .judge import Judge, Verdict
 from .trials import Contender, Trial, fastest
-
-AGREEING: Final = 0.95
-"""Share of the values that must be near those of float32 for another arithmetic or provider to be chosen."""
 
 _WARM_UP: Final = 2
 _FEWEST_ROUNDS: Final = 5
@@ -124,9 +119,7 @@ class Tuner:
         available = ort.get_available_providers()
         self._providers = (own,) if own_providers else candidates.provider_lists(bundle, available)
         self._left_out = [name for name in available if name in candidates.ELSEWHERE]
-        self._digests: dict[tuple[Variant, tuple[str, ...]], str] = {}
-        self._reference: list[Predictions] = []
-        self._usually_withheld: frozenset[str] = frozenset()
+        self._judge = Judge(self.default)
         self._ms: dict[Choice, Spread] = {}
 
     def run(self, sets: Sequence[FrameSet]) -> Answer:
@@ -155,46 +148,34 @@ class Tuner:
 
     def _ask(self, name: str, choices: Sequence[Choice], notes: Sequence[str] = ()) -> Question:
         """Measure some choices in turns, the one in use first."""
-        failures: dict[Choice, str] = {}
         told = list(notes)
         with ExitStack() as stack:
-            contenders = self._load(name, choices, failures, told, stack)
-            self._compare(contenders)
-            differences = {choice: self._difference(contender) for choice, contender in contenders.items()}
-            refusals = {choice: self._refusal(each, differences[choice]) for choice, each in contenders.items()}
-            turns = self._measure(name, contenders) if len(contenders) > 1 or not self._ms else None
-        in_use, taken = _side(choices[0]), choices[0]
-        if turns is not None:
-            self._ms |= {choice: turns[_side(choice)] for choice in contenders}
-            allowed = {_side(choice): choice for choice in contenders if refusals[choice] is None}
-            winner = fastest(turns, in_use, list(allowed))
-            taken = allowed.get(winner, taken)
-        trials = [
-            Trial(
-                choice,
-                turns[_side(choice)] if turns is not None and choice in contenders else None,
-                turns.ratio(_side(choice), in_use)
-                if turns is not None and choice in contenders and choice != choices[0]
-                else None,
-                differences.get(choice),
-                failures.get(choice, refusals.get(choice)),
-            )
-            for choice in choices
-            if choice in contenders or choice in failures
-        ]
-        return Question(name, tuple(trials), taken, tuple(dict.fromkeys(told)))
+            contenders, failures = self._load(name, choices, told, stack)
+            if not self._ms:
+                self._judge.see(contenders)
+            verdicts = {choice: self._judge.verdict(contender) for choice, contender in contenders.items()}
+            verdicts |= {choice: Verdict(refused=why) for choice, why in failures.items()}
+            if len(contenders) == 1 and self._ms:
+                return Question(name, _trials(choices, verdicts, None), choices[0], tuple(dict.fromkeys(told)))
+            turns = self._measure(name, contenders)
+            allowed = {_side(choice): choice for choice in contenders if verdicts[choice].refused is None}
+            taken = allowed.get(fastest(turns, _side(choices[0]), list(allowed)), choices[0])
+            self._judge.take(contenders[taken])
+        self._ms |= {choice: turns[_side(choice)] for choice in contenders}
+        return Question(name, _trials(choices, verdicts, turns), taken, tuple(dict.fromkeys(told)))
 
     def _load(
-        self, name: str, choices: Sequence[Choice], failures: dict[Choice, str], told: list[str], stack: ExitStack
-    ) -> dict[Choice, Contender]:
-        """Have every choice predict the sets; one that cannot goes to `failures`, unless it is the one in use."""
+        self, name: str, choices: Sequence[Choice], told: list[str], stack: ExitStack
+    ) -> tuple[dict[Choice, Contender], dict[Choice, str]]:
+        """Have every choice predict the sets; returns those that can, and why the others cannot."""
         loaded: dict[Choice, Contender] = {}
+        failures: dict[Choice, str] = {}
         for number, choice in enumerate(choices):
             self._progress(f"{name}: loading", number, len(choices))
             try:
                 contender = stack.enter_context(Contender(self._bundle, self._rig, choice, self._sets, self._clock))
             except OctobevError as error:
-                if not loaded:
+                if not loaded:  # the one in use
                     raise
                 failures[choice] = f"cannot run: {error}"
                 continue
@@ -202,35 +183,7 @@ class Tuner:
                 told.append("the networks do not leave open how many images a run takes")
                 continue
             loaded[choice] = contender
-        return loaded
-
-    def _compare(self, contenders: dict[Choice, Contender]) -> None:
-        """Remember what the first contenders gave, which later ones are compared with."""
-        if not self._reference:
-            own = self.default.providers
-            plain = [each for choice, each in contenders.items() if (choice.variant, choice.providers) == ("fp32", own)]
-            self._reference = [*plain, contenders[self.default]][0].steps
-            self._usually_withheld = contenders[self.default].withheld
-        for choice, contender in contenders.items():
-            self._digests.setdefault((choice.variant, choice.providers), digest(contender.steps))
-
-    def _difference(self, contender: Contender) -> Difference | None:
-        return None if contender.steps is self._reference else difference(contender.steps, self._reference)
-
-    def _refusal(self, contender: Contender, found: Difference | None) -> str | None:
-        """Why a choice cannot be taken, however fast it is."""
-        choice = contender.choice
-        if (choice.variant, choice.providers) == (self.default.variant, self.default.providers):
-            found = None  # it is what runs anyway
-        if self._digests[choice.variant, choice.providers] != digest(contender.steps):
-            return "its results are not the same to the bit"
-        if missing := contender.withheld - self._usually_withheld:
-            return f"it withholds {', '.join(sorted(missing))}"
-        if choice.variant == "int8" and self.default.variant != "int8" and not fast_int8():
-            return "without 8-bit dot products sums may saturate"
-        if found is not None and found.near < AGREEING:
-            return f"only {found.near:.0%} of the values of an output are within {NEAR:g} of fp32"
-        return None
+        return loaded, failures
 
     def _measure(self, name: str, contenders: dict[Choice, Contender]) -> Turns:
         round_s = sum(contender.seconds for contender in contenders.values())
@@ -248,6 +201,20 @@ class Tuner:
 
         sides = {_side(choice): counted(contender.sample) for choice, contender in contenders.items()}
         return take_turns(sides, rounds, warm_up=_WARM_UP, settle_s=self._settle_s)
+
+
+def _trials(choices: Sequence[Choice], verdicts: Mapping[Choice, Verdict], turns: Turns | None) -> tuple[Trial, ...]:
+    """Put together what was found of each choice, the one in use first."""
+    trials = []
+    for choice in choices:
+        if choice not in verdicts:
+            continue
+        ms = ratio = None
+        if turns is not None and _side(choice) in turns.samples:
+            ms = turns[_side(choice)]
+            ratio = None if choice == choices[0] else turns.ratio(_side(choice), _side(choices[0]))
+        trials.append(Trial(choice, ms, ratio, verdicts[choice].difference, verdicts[choice].refused))
+    return tuple(trials)
 
 
 def _side(choice: Choice) -> str:

@@ -135,7 +135,7 @@ def test_another_variant_is_never_taken_in_silence(
 ):
     table = '[networks.hydranet.variants.int8]\nfile = "h8.onnx"\nsha256 = "{sha256 of h8.onnx}"\n'
     both = write_bundle(manifest_text + table, {"h8.onnx": hydra_model()}, name="both")
-    for name in ("octobev.bench.tuning.tuner.fast_int8", "octobev.runtime.variants.fast_int8"):
+    for name in ("octobev.bench.tuning.judge.fast_int8", "octobev.runtime.variants.fast_int8"):
         monkeypatch.setattr(name, lambda: ("avx512_vnni",))
 
     def turns(sides, rounds, **_):

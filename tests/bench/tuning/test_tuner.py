@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from octobev.bench.spread import Turns
+from octobev.bench.tuning import judge
 from octobev.bench.tuning import tuner as module
 from octobev.bench.tuning.tuner import Tuner
 from octobev.errors import BundleError, RigError
@@ -24,7 +25,7 @@ INT8 = '[networks.hydranet.variants.int8]\nfile = "h8.onnx"\nsha256 = "{sha256 o
 @pytest.fixture
 def tune(make_rig, monkeypatch) -> Callable[..., module.Answer]:
     """Tune on four threads, where a choice takes the milliseconds that the test says."""
-    monkeypatch.setattr(module, "fast_int8", lambda: ("avx512_vnni",))
+    monkeypatch.setattr(judge, "fast_int8", lambda: ("avx512_vnni",))
     monkeypatch.setattr("octobev.runtime.variants.fast_int8", lambda: ("avx512_vnni",))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
 
@@ -101,7 +102,7 @@ def test_variant_that_is_faster_is_taken_and_its_difference_known(write_bundle, 
 
 
 def test_int8_is_not_taken_where_its_sums_may_saturate(write_bundle, manifest_text, hydra_model, tune, monkeypatch):
-    for name in ("octobev.bench.tuning.tuner.fast_int8", "octobev.runtime.variants.fast_int8"):
+    for name in ("octobev.bench.tuning.judge.fast_int8", "octobev.runtime.variants.fast_int8"):
         monkeypatch.setattr(name, tuple)
     directory = write_bundle(manifest_text + INT8, {"h8.onnx": hydra_model()})
     answer = tune(directory, lambda choice: 50.0 if choice.variant == "int8" else 100.0)
@@ -126,13 +127,13 @@ def test_variant_that_gives_something_else_is_not_taken(write_bundle, manifest_t
 
 
 def test_results_that_differ_in_a_bit_are_not_taken(write_bundle, tune, monkeypatch):
-    honest = module.digest
+    honest = judge.digest
 
     def digest(steps) -> str:
         spread = steps[0].provenance.runs_at_once
         return honest(steps) + ("another" if spread == 1 else "")
 
-    monkeypatch.setattr(module, "digest", digest)
+    monkeypatch.setattr(judge, "digest", digest)
     answer = tune(write_bundle(), lambda choice: 10.0 * choice.runs_at_once)
     refused = {trial.choice.runs_at_once: trial.refused for trial in question(answer, "cameras at once").trials}
     assert refused == {4: None, 1: "its results are not the same to the bit", 2: None, 3: None}
@@ -144,11 +145,26 @@ def test_provider_that_does_not_load_is_told(write_bundle, tune, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
     answer = tune(write_bundle(), lambda choice: 100.0)
     networks = question(answer, "networks")
-    assert [trial.choice.providers for trial in networks.trials] == [CPU, ("CUDAExecutionProvider",)]
+    cuda = ("CUDAExecutionProvider",)
+    assert [(trial.choice.providers, trial.choice.runs_at_once) for trial in networks.trials] == [
+        (CPU, 4), (cuda, 4), (cuda, 1),
+    ]  # fmt: skip
     assert networks.trials[1].ms is None
     assert networks.trials[1].refused is not None
     assert networks.trials[1].refused.startswith("cannot run: network hydranet: ")
     assert networks.notes == ("Azure runs nothing on this machine: not tried",)
+
+
+def test_provider_that_is_faster_is_taken(write_bundle, tune, monkeypatch):
+    """The one of Azure is in every ONNX Runtime, and leaves all work to the CPU."""
+    azure = ("AzureExecutionProvider",)
+    monkeypatch.setattr("octobev.bench.tuning.candidates.ELSEWHERE", frozenset())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*azure, *CPU])
+    answer = tune(write_bundle(), lambda choice: 50.0 if choice.providers == azure else 100.0)
+    assert answer.choice == Choice("fp32", azure, 4, 4)
+    found = question(answer, "networks").trials[1].difference
+    assert found is not None
+    assert (found.largest, found.near) == (0.0, 1.0)
 
 
 def test_only_the_bundles_own_providers_are_tried_on_request(write_bundle, tune, monkeypatch):
