@@ -24,6 +24,8 @@ _SEED: Final = 20_001
 _SECONDS: Final = {False: 12.0, True: 3.0}
 _SETS: Final = {False: 4, True: 2}
 _WIDTH: Final = 52
+_BUSY: Final = 0.5
+"""Load of a CPU from which on figures are doubtful."""
 
 
 def tune(
@@ -85,7 +87,9 @@ def tune(
 
     Exit codes: 0 done; 1 error; 2 wrong usage; 130 interrupted.
     """
+    from ..bench.report import machine
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
+    from ..runtime.cpu import usable_cpus
     from ..runtime.profile import check_place, forget_profiles, write_profile
     from . import EXIT_INTERRUPTED
 
@@ -96,6 +100,7 @@ def tune(
     if not dry_run:
         check_place()  # found out before a minute of measuring, not after
     source, cameras = _source(drive, rig)
+    header = machine(threads or usable_cpus())  # with the load before there is any of our own
     try:
         answer = _measure(
             opened, source, cameras, threads, variant, own_providers=own_providers, quick=quick, as_json=as_json
@@ -106,9 +111,9 @@ def tune(
     profile = _profile(opened, source, cameras, answer)
     written = None if dry_run else write_profile(profile)
     if as_json:
-        print(json.dumps(_report(opened, source, answer, profile, written)))
+        print(json.dumps(_report(header, opened, source, answer, profile, written)))
     else:
-        _print(opened, source, cameras, answer, written)
+        _print(header, opened, source, cameras, answer, written)
 
 
 def _source(drive: str | None, rig: str | None) -> tuple[Drive, Rig]:
@@ -176,13 +181,13 @@ def _profile(bundle: Bundle, source: Drive, rig: Rig, answer: Answer) -> Profile
     return Profile(SCHEMA, bundle.manifest.name, bundle.sha256, Machine.this(), answer.choice, measured)
 
 
-def _report(bundle: Bundle, source: Drive, answer: Answer, profile: Profile, written: Path | None) -> dict[str, Any]:
+def _report(
+    header: dict[str, Any], bundle: Bundle, source: Drive, answer: Answer, profile: Profile, written: Path | None
+) -> dict[str, Any]:
     import msgspec
 
-    from ..bench.report import machine
-
     return {
-        "machine": machine(answer.choice.threads),
+        "machine": header,
         "bundle": bundle.manifest.name,
         "bundle_sha256": bundle.sha256,
         "drive": source.name,
@@ -202,13 +207,15 @@ def _report(bundle: Bundle, source: Drive, answer: Answer, profile: Profile, wri
     }
 
 
-def _print(bundle: Bundle, source: Drive, rig: Rig, answer: Answer, written: Path | None) -> None:
+def _print(
+    header: dict[str, Any], bundle: Bundle, source: Drive, rig: Rig, answer: Answer, written: Path | None
+) -> None:
     from rich.console import Console
 
     from ..bench import report
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    for line in report.header_lines(report.machine(answer.default.threads)):
+    for line in report.header_lines(header):
         console.print(line, style="dim")
     manifest = bundle.manifest
     console.print(f"{manifest.name} {manifest.version}: {manifest.description}".removesuffix(": "))
@@ -223,6 +230,8 @@ def _print(bundle: Bundle, source: Drive, rig: Rig, answer: Answer, written: Pat
         for note in question.notes:
             console.print(f"      {note}", style="dim")
     console.print("\n" + "\n".join(_conclusion(answer)))
+    if header["load_average"] and header["load_average"][0] > _BUSY * header["cpus_usable"]:
+        console.print("the machine was busy with something else: measure again when it is not", style="yellow")
     if written is None:
         console.print("nothing was written (--dry-run)")
     else:
