@@ -65,7 +65,7 @@ class _Outcome:
 
 
 class CameraRun:
-    """One run. First all :meth:`preparations` are to be done, then all :meth:`pieces`; each in any order, on any thread.
+    """One run. First all :meth:`preparations` are to be done, then all :meth:`pieces`; in any order, on any thread.
 
     With one image a batch and one thread a run there is nothing to prepare: a camera is one piece of work (decode,
     preprocess, run, activation) on one thread, while its data is in that processor's cache.

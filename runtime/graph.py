@@ -78,16 +78,16 @@ class Graph:
         before: Graph | None = None,
     ) -> None:
         self.plan = plan
+        self._arrangement = arrangement
         self.rig = rig
         self._new: list[HydraNet] = []
         self.hydranets = {
-            name: self._hydranet(bundle, name, outputs, sessions, arrangement, before)
-            for name, outputs in plan.networks.items()
+            name: self._hydranet(bundle, name, outputs, sessions, before) for name, outputs in plan.networks.items()
         }
         self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
         self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
-        self.provenance = self._provenance(bundle, arrangement, profile)
+        self.provenance = self._provenance(bundle, profile)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -149,13 +149,7 @@ class Graph:
         }
 
     def _hydranet(
-        self,
-        bundle: Bundle,
-        name: str,
-        outputs: tuple[str, ...],
-        sessions: Sessions,
-        arrangement: Arrangement,
-        before: Graph | None,
+        self, bundle: Bundle, name: str, outputs: tuple[str, ...], sessions: Sessions, before: Graph | None
     ) -> HydraNet:
         cameras = bundle.needed_cameras(self.plan, name, self.rig)
         old = None if before is None else before.hydranets.get(name)
@@ -163,20 +157,20 @@ class Graph:
         if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
             return old
         plans = None if old is None else old.plans
-        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, arrangement)
+        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, self._arrangement)
         self._new.append(net)
         return net
 
-    def _provenance(self, bundle: Bundle, arrangement: Arrangement, profile: str | None) -> Provenance:
+    def _provenance(self, bundle: Bundle, profile: str | None) -> Provenance:
         return Provenance(
             bundle_name=bundle.manifest.name,
             bundle_sha256=bundle.sha256,
             rig_sha256=rig_sha256(self.rig),
             versions=_versions(),
             providers=tuple((name, network.providers) for name, network in self.networks.items()),
-            threads=arrangement.threads,
+            threads=self._arrangement.threads,
             variant=bundle.variant,
-            runs_at_once=arrangement.runs_at_once,
+            runs_at_once=self._arrangement.runs_at_once,
             batches=tuple((name, net.batch) for name, net in self.hydranets.items()),
             profile=profile,
         )

@@ -17,9 +17,10 @@ from typing import Final
 import msgspec
 import onnxruntime as ort
 
-from ...errors import OctobevError
+from ...errors import InvalidArgument, OctobevError, expected
 from ...fusion.rig import Rig
 from ...runtime.bundle import Bundle, Variant
+from ...runtime.cpu import usable_cpus
 from ...runtime.frames import FrameSet
 from ...runtime.profile import Choice
 from ...runtime.settle import settle
@@ -84,8 +85,8 @@ class Tuner:
 
     Raises
     ------
-    RigError, BundleError
-        The rig lacks a camera that the bundle needs; the bundle has no such variant.
+    InvalidArgument, RigError, BundleError
+        More threads than CPUs; the rig lacks a camera that the bundle needs; the bundle has no such variant.
     """
 
     def __init__(
@@ -111,6 +112,8 @@ class Tuner:
         plan = bundle.plan()
         for network in (*plan.networks, *plan.topdown):
             bundle.cameras(network, rig)
+        if threads is not None and threads > usable_cpus():
+            raise InvalidArgument(expected("threads", f"at most {usable_cpus()}, the CPUs usable here", threads))
         settled = settle(bundle, None, threads=threads, variant=variant)
         own = tuple(provider.name for provider in bundle.manifest.runtime.providers)
         count = settled.arrangement.threads

@@ -12,7 +12,7 @@ from octobev.bench.spread import Turns
 from octobev.bench.tuning import judge
 from octobev.bench.tuning import tuner as module
 from octobev.bench.tuning.tuner import Tuner
-from octobev.errors import BundleError, RigError
+from octobev.errors import BundleError, InvalidArgument, RigError
 from octobev.runtime.bundle import open_bundle
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.profile import Choice
@@ -25,6 +25,7 @@ INT8 = '[networks.hydranet.variants.int8]\nfile = "h8.onnx"\nsha256 = "{sha256 o
 @pytest.fixture
 def tune(make_rig, monkeypatch) -> Callable[..., module.Answer]:
     """Tune on four threads, where a choice takes the milliseconds that the test says."""
+    monkeypatch.setattr(module, "usable_cpus", lambda: 4)
     monkeypatch.setattr(judge, "fast_int8", lambda: ("avx512_vnni",))
     monkeypatch.setattr("octobev.runtime.variants.fast_int8", lambda: ("avx512_vnni",))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
@@ -195,6 +196,11 @@ def test_what_cannot_run_at_all_is_an_error(write_bundle, manifest_text, tune):
     text = manifest_text + '[[runtime.providers]]\nname = "CUDAExecutionProvider"\n'
     with pytest.raises(BundleError, match="execution provider must be one of CPUExecutionProvider"):
         tune(write_bundle(text, name="cuda"), lambda choice: 1.0)
+
+
+def test_more_threads_than_cpus_are_refused(write_bundle, tune):
+    with pytest.raises(InvalidArgument, match="threads must be at most 4, the CPUs usable here, got 5"):
+        tune(write_bundle(), lambda choice: 1.0, threads=5)
 
 
 def test_progress_is_told(write_bundle, tune):
