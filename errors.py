@@ -35,6 +35,10 @@ class BundleError(OctobevError, ValueError):
     """A model bundle whose manifest, files or networks are not what they declare."""
 
 
+class ProfileError(OctobevError, ValueError):
+    """A profile of a machine that cannot be read or written."""
+
+
 class NetworkError(OctobevError, RuntimeError):
     """A network that failed while it ran."""
 

@@ -18,7 +18,7 @@ KERNELS = (
     *("magnitude", "objects", "octets", "crc32", "cpuid", "seqlock"),
 )
 FOLDERS = (
-    *("_ext", "bench", "bench.peers", "cli", "fusion", "models", "replay", "replay.faults", "sources"),
+    *("_ext", "bench", "bench.peers", "bench.tuning", "cli", "fusion", "models", "replay", "replay.faults", "sources"),
     *("runtime", "runtime.live", "runtime.ring", "runtime.sync", "runtime.topics"),
 )
 

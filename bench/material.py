@@ -34,7 +34,7 @@ HYDRANET: Final = "hydranet"
 TOPDOWN: Final = "topdown"
 
 _SETS: Final = 4
-_START_NS: Final = 1_700_000_000_000_000_000
+START_NS: Final = 1_700_000_000_000_000_000
 
 
 class Material:
@@ -89,13 +89,13 @@ class Material:
         """
         images: Sequence[Any] = (self.encoded if encoded else self.decoded)[number % _SETS]
         pixel_format = PixelFormat.JPEG if encoded else PixelFormat.BGR8
-        begin_ns = _START_NS + number * PERIOD_NS
+        begin_ns = START_NS + number * PERIOD_NS
         frames = []
         for index, (name, image) in enumerate(zip(self.rig.names, images, strict=True)):
             fired_ns = begin_ns + index * STAGGER_NS * staggered
-            frames.append(Frame(name, fired_ns, image, pixel_format, _driving(fired_ns)))
+            frames.append(Frame(name, fired_ns, image, pixel_format, driving(fired_ns)))
         now_ns = frames[-1].timestamp_ns
-        return FrameSet(now_ns, tuple(frames), _driving(now_ns))
+        return FrameSet(now_ns, tuple(frames), driving(now_ns))
 
     def frame_sets(self, *, encoded: bool = False, staggered: bool = True) -> Iterator[FrameSet]:
         """Sets without end, in time order."""
@@ -179,9 +179,9 @@ class _Recorded(Drive):
             yield DriveStep(self._material.frame_set(number, encoded=True))
 
 
-def _driving(timestamp_ns: int) -> Pose:
+def driving(timestamp_ns: int) -> Pose:
     """Where the ego is: about 12 m/s, faster and slower by turns, winding."""
-    seconds = (timestamp_ns - _START_NS) / 1e9
+    seconds = (timestamp_ns - START_NS) / 1e9
     return Pose.planar(
         12.0 * seconds + 1.5 * np.sin(2.0 * seconds), 3.0 * np.sin(0.4 * seconds), 0.1 * np.cos(0.4 * seconds)
     )

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import cv2
+import onnxruntime
 
 from .._ext.project import openmp_enabled
-from ..runtime.cpu import cpu_flags, cpu_name, fast_int8
-from ..runtime.engine import usable_cpus
+from ..runtime.cpu import cpu_flags, cpu_name, fast_int8, usable_cpus
 from .row import Outcome
 from .spread import Spread
 
@@ -82,6 +82,6 @@ def _quartiles(spread: Spread) -> str:
 
 def _version(package: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
+        return onnxruntime.__version__ if package == "onnxruntime" else importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None

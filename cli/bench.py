@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ def bench(
 
     Sides of a row run in turns (A B A B) and ratios are those of neighbouring runs: medians, quartiles in brackets.
     docs/performance.md says what each row compares. Peers that are not installed are skipped:
-    `pip install 'octobev[bench]'`.
+    `pip install 'octobev[bench]'`. A profile of this machine (`octobev bundle tune`) does not count.
 
     Exit codes: 0 measured, whether bars are met or not; 1 a row could not be measured; 2 wrong usage.
     """
@@ -34,7 +35,9 @@ def bench(
     from ..bench.material import Material
     from ..bench.runner import choose, run_rows
     from ..bench.table import ROWS
+    from ..runtime.profile import ENVIRONMENT, OFF
 
+    os.environ[ENVIRONMENT] = OFF  # in the processes that rows start, too
     rows = choose(ROWS, None if only is None else [key.strip() for key in only.split(",")])
     header = report.machine(threads)
     if not as_json:

@@ -1,4 +1,4 @@
-"""`octobev bundle`: look into a model bundle, and check it."""
+"""`octobev bundle`: look into a model bundle, check it, and find out how it runs fastest here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ import typer
 
 from ..errors import OctobevError
 from ..runtime.bundle import Bundle, CameraNetwork, open_bundle
-from ..runtime.variants import select_variant, variants_of
+from ..runtime.profile import Profile, find_profile
+from ..runtime.settle import settle
+from ..runtime.variants import variants_of
 from . import EXIT_ERROR
+from .bundle_tune import choice_words, tune
 
-app = typer.Typer(no_args_is_help=True, help="Look into a model bundle, and check it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look into a model bundle, check it, and find out how it runs fastest on this machine."
+)
+app.command("tune")(tune)
 
 PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The bundle's directory, or the bundle.toml in it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -25,11 +31,12 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
     """Print what a bundle is, which networks it has and which outputs it gives.
 
     The manifest and the hashes of the models are checked; no network is loaded. `variants` names first the one that
-    `--variant auto` takes on this machine.
+    `--variant auto` takes on this machine; `profile` says what `octobev bundle tune` found here.
     """
-    bundle = select_variant(open_bundle(path))
+    bundle = settle(open_bundle(path)).bundle
+    profile = find_profile(bundle)
     if as_json:
-        print(json.dumps(_description(bundle)))
+        print(json.dumps(_description(bundle, profile)))
         return
     manifest = bundle.manifest
     grid = manifest.grid
@@ -38,6 +45,7 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
     print(f"sha256    {bundle.sha256}")
     others = [name for name in variants_of(bundle) if name != bundle.variant]
     print(f"variants  {', '.join([f'{bundle.variant} (runs here)', *others])}")
+    print(f"profile   {profile_words(profile)}")
     extent = f"x {grid.x_min_m:g}..{grid.x_max_m:g} m, y {grid.y_min_m:g}..{grid.y_max_m:g} m"
     print(f"grid      {extent}, {grid.shape[0]} x {grid.shape[1]} cells of {grid.resolution_m:g} m")
     print("networks")
@@ -81,12 +89,21 @@ def verify(path: PathArgument, as_json: JsonOption = False) -> None:
     print(f"{bundle.manifest.name} {bundle.manifest.version} is a good bundle")
 
 
-def _description(bundle: Bundle) -> dict[str, Any]:
+def profile_words(profile: Profile | None) -> str:
+    """Say what was measured on this machine."""
+    if profile is None:
+        return "none for this machine; octobev bundle tune measures it"
+    measured = profile.measured
+    return f"{choice_words(profile.choice)}; {measured.step_ms:g} ms a set of {measured.cameras}, {measured.when}"
+
+
+def _description(bundle: Bundle, profile: Profile | None) -> dict[str, Any]:
     return {
         "path": str(bundle.path),
         "sha256": bundle.sha256,
         "variant": bundle.variant,
         "variants": variants_of(bundle),
+        "profile": None if profile is None else msgspec.to_builtins(profile),
         "outputs": bundle.outputs,
         "default_outputs": bundle.default_outputs,
         "manifest": msgspec.to_builtins(bundle.manifest),

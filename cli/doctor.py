@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -78,6 +79,8 @@ def _version(name: str, problems: list[str]) -> str:
     except importlib.metadata.PackageNotFoundError:
         if name == "cython":
             return "not installed (needed to build only)"
+        if name == "onnxruntime" and importlib.util.find_spec(name) is not None:  # onnxruntime-gpu, -openvino, ...
+            return f"{importlib.import_module(name).__version__} (in a distribution of another name)"
         problems.append(f"package {name} is not installed: pip install {name}")
         return "missing"
 
@@ -114,14 +117,17 @@ def _reference_bundle(problems: list[str]) -> dict[str, Any]:
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
 
     try:
-        from ..runtime.variants import select_variant
+        from ..runtime.profile import find_profile
+        from ..runtime.settle import settle
     except ImportError as error:
         problems.append(f"networks cannot be run: {error}")
         return {"reference": "not opened"}
     try:
-        bundle = select_variant(open_bundle(REFERENCE_BUNDLE))
+        bundle = settle(open_bundle(REFERENCE_BUNDLE)).bundle
+        profile = find_profile(bundle)
     except OctobevError as error:
         problems.append(f"the reference bundle cannot be opened: {error}")
         return {"reference": "broken"}
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
-    return {"reference": name, "variant": bundle.variant, "sha256": bundle.sha256}
+    tuned = "none for this machine (octobev bundle tune)" if profile is None else profile.name
+    return {"reference": name, "variant": bundle.variant, "profile": tuned, "sha256": bundle.sha256}

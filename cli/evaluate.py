@@ -89,13 +89,13 @@ def evaluate(
     from ..replay.refine import refine_rig
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from ..runtime.engine import Runtime
-    from ..runtime.variants import select_variant
+    from ..runtime.settle import settle
     from .source import is_synthetic, open_source
 
     disturbance = Disturbance(
         tuple(without_camera or ()), perturb_pitch_deg, perturb_mounting_deg, odometry_noise, odometry_noise_deg, seed
     )
-    opened = select_variant(open_bundle(bundle or REFERENCE_BUNDLE), variant.value)
+    opened = settle(open_bundle(bundle or REFERENCE_BUNDLE), threads=threads, variant=variant.value).bundle
     writer, extremes = _report_writer(report_to)
     for name in drives:
         if not is_synthetic(name):

@@ -77,6 +77,8 @@ def _print(summary: ReplaySummary, runtime: Runtime, ending: Ending) -> None:
     console.print(
         f"networks: {runtime.bundle.manifest.name} {runtime.bundle.manifest.version}, {runtime.bundle.variant}"
     )
+    if runtime.provenance.profile is not None:
+        console.print(f"profile of this machine: {runtime.provenance.profile}", style="dim")
     table = Table("stage", "p50 ms", "p99 ms", box=None, header_style="dim")
     for stage, values in summary.stages_ms.items():
         table.add_row(stage, f"{values['p50']:.2f}", f"{values['p99']:.2f}")

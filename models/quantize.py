@@ -196,7 +196,7 @@ def _calibrate(
             yield step.frame_set, at_s >= due_s
             due_s += every_s * (at_s >= due_s)
 
-    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32") as runtime:
+    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32", profile=None) as runtime:
         for frame_set, counts in first_part():
             runtime.watch_inputs((lambda network, inputs: probes[network](inputs)) if counts else None)
             runtime.step(frame_set)
@@ -207,7 +207,7 @@ def _calibrate(
 
 
 def _run(bundle: Bundle, drive: Drive, sets: list[FrameSet], watches: Mapping[str, Callable[[Inputs], None]]) -> None:
-    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32") as runtime:
+    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32", profile=None) as runtime:
         runtime.watch_inputs(lambda network, inputs: watches[network](inputs))
         for frame_set in sets:
             runtime.step(frame_set)

@@ -90,12 +90,19 @@ class Bundle:
     sha256 : of the bytes of `bundle.toml`, which pins the models
     manifest : what the file says
     variant : which files of its networks are read; see :func:`octobev.runtime.variants.select_variant`
+    preferred : execution providers in place of those of the manifest; empty: the manifest's
     """
 
     path: Path
     sha256: str
     manifest: Manifest
     variant: Variant = "fp32"
+    preferred: tuple[Provider, ...] = ()
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The execution providers that its networks run on, in order of preference."""
+        return self.preferred or self.manifest.runtime.providers
 
     @property
     def outputs(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ that are cast to the ground; planes are turned into rows by a kernel where somet
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -155,7 +155,7 @@ class RawOutput:
         first = tensor.shape[0] if tensor.shape else None
         named = isinstance(first, str) and first == batch_name
         self._strip = first == 1 or named
-        if batch > 1 and first != batch:
+        if batch > 1 and first != batch and not named:
             wanted = f"{batch} images in front, as the input"
             raise BundleError(expected(f"{where}: tensor {tensor.name}", wanted, str(tensor)))
         shape = [batch if named and axis == 0 else size for axis, size in enumerate(tensor.shape)]
@@ -188,6 +188,19 @@ class RawOutput:
         """Copy what a camera gave."""
         latest = self._latest[camera]
         return np.empty(0, dtype=self._tensor.dtype) if latest is None else np.array(latest, order="C")
+
+
+def free_batch(axis: str | None, wanted: int, cameras: int, raw: Sequence[TensorSpec]) -> int:
+    """Tell how many images a run takes where the ONNX file leaves that open.
+
+    Parameters
+    ----------
+    axis : what the file calls the input's batch axis
+    wanted, cameras : how many it should be, how many there are
+    raw : the raw outputs; where one does not have that axis, nobody can tell the images in it apart
+    """
+    apart = all(axis is not None and spec.shape and spec.shape[0] == axis for spec in raw)
+    return min(wanted, cameras) if apart else 1
 
 
 def not_finite(values: NDArray[Any]) -> str | None:

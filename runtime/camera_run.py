@@ -77,9 +77,10 @@ class CameraRun:
     """One run, in pieces of work that may each be done on any thread, those of one list in any order.
 
     First all :meth:`preparations`, then all :meth:`pieces`: now everything is there that is cast to the ground. Then
-    :meth:`rest`: what is only handed on. With one image a batch there is nothing to prepare: a camera is one piece
-    (decode, preprocess, run, activation), done while its data is in that processor's cache. The rest is put off, as the
-    code for it is not: after a network has run it comes from memory, which for small outputs takes longest.
+    :meth:`rest`: what is only handed on. With one image a batch and one thread a run there is nothing to prepare: a
+    camera is one piece (decode, preprocess, run, activation), done while its data is in that processor's cache. The
+    rest is done for all cameras in one go: right after a network has run, the code for it would have to be fetched
+    from memory each time, which for small outputs takes longest.
 
     Parameters
     ----------
@@ -113,18 +114,19 @@ class CameraRun:
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in plans]
-        self._in_batches = any(len(group.numbers) > 1 for group in groups)
+        # a run that takes several images, or several threads, waits for images that are prepared side by side
+        self._prepared_first = any(len(group.numbers) > 1 or group.binding.threads > 1 for group in groups)
         self._predictions: dict[str, dict[str, CameraPrediction]] = {}
 
     def preparations(self) -> list[Piece]:
         """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        if not self._in_batches:
+        if not self._prepared_first:
             return []
         return [partial(self._prepare, *camera) for camera in self._cameras]
 
     def pieces(self) -> list[Piece]:
         """Return what is to be done then."""
-        run = self._run_prepared if self._in_batches else self._run_group
+        run = self._run_prepared if self._prepared_first else self._run_group
         return [partial(run, group) for group in self._groups]
 
     def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
@@ -253,7 +255,7 @@ class Perception:
     def networks_running(self, workers: Workers) -> Iterator[None]:
         """Have the other threads run the networks while this one runs the block, which then helps to finish."""
         workers.run([piece for run in self._runs.values() for piece in run.preparations()])
-        with workers.begin([piece for run in self._runs.values() for piece in run.pieces()]):
+        with workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]):
             yield
 
     @contextmanager

@@ -1,9 +1,10 @@
-"""Whether the processor multiplies and adds 8-bit numbers fast, which is what makes int8 networks worth running."""
+"""The processor: its name, how much of it is ours, and whether it multiplies 8-bit numbers fast (int8 networks)."""
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -52,6 +53,11 @@ def cpu_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def linux_arm_features(flags: frozenset[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidArgument, expected
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
+from .arrangement import Arrangement
 from .bundle import Bundle, Plan
 from .frames import Frame, FrameSet, PixelFormat
 from .graph import Graph, Percepts
@@ -21,8 +21,9 @@ from .memory import Memory
 from .predictions import Predictions, Provenance
 from .recalibration import check_recalibration
 from .sessions import Sessions
+from .settle import ProfileChoice, settle
 from .stages import StageTimes
-from .variants import VariantChoice, select_variant
+from .variants import VariantChoice
 from .workers import Workers
 
 
@@ -35,10 +36,18 @@ class Runtime:
     rig : the calibration in use; frames of other cameras are ignored
     outputs : names of the wanted outputs (see `octobev bundle info`); only what they need is loaded and run, on the
         cameras that it needs. None: `bundle.default_outputs`
-    threads : worker threads; None: the CPUs that this process may use. Results do not depend on it.
+    threads : worker threads; None: those of the profile, else the CPUs that this process may use. Results do not
+        depend on it.
     max_gap_s : a longer time between two sets, or without anything usable from a network, makes the state begin anew
-    variant : which arithmetic the networks compute in: `fp32`, `int8`, or `auto`: int8 where the bundle has it and the
-        processor has int8 dot products. `bundle.variant` and the predictions' provenance say which one it is.
+    variant : which arithmetic the networks compute in: `fp32`, `int8`, or `auto`: that of the profile, else int8 where
+        the bundle has it and the processor has int8 dot products. `bundle.variant` and the predictions' provenance say
+        which one it is.
+    profile : what was measured to be fast, see :mod:`octobev.runtime.profile`; `threads` and `variant` that are given
+        win over it. `auto`: what `octobev bundle tune` wrote for this bundle on this machine; None: nothing
+
+    Attributes
+    ----------
+    arrangement : how the work is spread over the threads
 
     Raises
     ------
@@ -59,22 +68,25 @@ class Runtime:
         *,
         max_gap_s: float = 1.0,
         variant: VariantChoice = "auto",
+        profile: ProfileChoice = "auto",
     ) -> None:
-        self.bundle = select_variant(bundle, variant)
-        self.threads = usable_cpus() if threads is None else threads
-        if self.threads < 1:
-            raise InvalidArgument(expected("threads", "at least 1", self.threads))
+        settled = settle(bundle, profile, threads=threads, variant=variant)
+        self.bundle = settled.bundle
+        self.arrangement: Arrangement = settled.arrangement
+        self.threads = self.arrangement.threads
+        self._profile = settled.profile
         self._hooks = RunHooks()
-        self._sessions = Sessions(self.bundle, self.threads, self._hooks)
+        self._sessions = Sessions(self.bundle, self.threads, self._hooks, self.arrangement.network_threads)
         self._memory = Memory(max_gap_s)
         self._max_gap_s = max_gap_s
         self._building = threading.Lock()  # held by whoever makes another graph, never by a step
-        self._graph = self._make_graph(self.bundle.plan(outputs), rig)  # of the latest step
+        with settled.named_in_errors():
+            self._graph = self._make_graph(self.bundle.plan(outputs), rig)  # of the latest step
         self._next = self._graph  # of the next step; replaced as a whole by any thread
         self._formats: frozenset[PixelFormat] = frozenset()
         self._sequence = 0
         self._closed = False
-        self._workers = Workers(self.threads)
+        self._workers = Workers(self.threads, self.arrangement.runs_at_once)
 
     @property
     def rig(self) -> Rig:
@@ -269,7 +281,8 @@ class Runtime:
             plan,
             rig,
             self._sessions,
-            threads=self.threads,
+            arrangement=self.arrangement,
+            profile=self._profile,
             max_gap_s=self._max_gap_s,
             before=before,
         )
@@ -292,11 +305,6 @@ class Runtime:
         formats = {frame.pixel_format for frame in frames.values()}
         if not formats <= self._formats:
             self._formats |= formats
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fired_from_ego(frame: Frame, frame_set: FrameSet) -> Pose:

@@ -6,13 +6,14 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 from ..fusion.rig import Rig, rig_sha256
+from .arrangement import Arrangement
 from .bundle import Bundle, Plan
 from .camera_run import CameraResults, Perception
 from .castouts import CastOuts
@@ -24,8 +25,6 @@ from .session import Network
 from .sessions import Sessions
 from .stages import StageTimes
 from .topdowns import TopDowns
-
-_VERSIONED: Final = ("octobev", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,8 @@ class Graph:
     plan : which of them, for which outputs
     rig : the calibration
     sessions : where networks are loaded
-    threads : of the runtime, for the provenance
+    arrangement : how the per-camera networks' work is spread over threads
+    profile : where that comes from, for the provenance
     max_gap_s : see :class:`octobev.runtime.memory.Continuity`
     before : the one that this one is to take the place of: what is the same is shared with it
 
@@ -72,12 +72,14 @@ class Graph:
         rig: Rig,
         sessions: Sessions,
         *,
-        threads: int,
+        arrangement: Arrangement,
+        profile: str | None = None,
         max_gap_s: float,
         before: Graph | None = None,
     ) -> None:
         self.plan = plan
         self._wanted = frozenset(plan.outputs)
+        self._arrangement = arrangement
         self.rig = rig
         self._new: list[HydraNet] = []
         self.hydranets = {
@@ -86,7 +88,7 @@ class Graph:
         self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
         self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
-        self.provenance = self._provenance(bundle, threads)
+        self.provenance = self._provenance(bundle, profile)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -147,22 +149,28 @@ class Graph:
         same_rig = before is not None and before.rig is self.rig
         if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
             return old
-        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, None if old is None else old.plans)
+        plans = None if old is None else old.plans
+        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, self._arrangement)
         self._new.append(net)
         return net
 
-    def _provenance(self, bundle: Bundle, threads: int) -> Provenance:
+    def _provenance(self, bundle: Bundle, profile: str | None) -> Provenance:
         return Provenance(
             bundle_name=bundle.manifest.name,
             bundle_sha256=bundle.sha256,
             rig_sha256=rig_sha256(self.rig),
             versions=_versions(),
             providers=tuple((name, network.providers) for name, network in self.networks.items()),
-            threads=threads,
+            threads=self._arrangement.threads,
             variant=bundle.variant,
+            runs_at_once=self._arrangement.runs_at_once,
+            batches=tuple((name, net.batch) for name, net in self.hydranets.items()),
+            profile=profile,
         )
 
 
 @cache
 def _versions() -> tuple[tuple[str, str], ...]:
-    return tuple((name, importlib.metadata.version(name)) for name in _VERSIONED)
+    """Versions of what computes. That of ONNX Runtime is its own word: it comes in distributions of several names."""
+    octobev = importlib.metadata.version("octobev")
+    return (("octobev", octobev), ("onnxruntime", ort.__version__), ("numpy", np.__version__))

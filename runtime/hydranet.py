@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..errors import BundleError, InvalidArgument, expected
 from ..fusion.rig import Camera, Rig
 from ..fusion.view import FeatureCamera
+from .arrangement import Arrangement
 from .bundle import Bundle
-from .camera_outputs import DenseOutput, RawOutput
+from .camera_outputs import DenseOutput, RawOutput, free_batch
 from .camera_run import AnyOutput, CameraResults, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
 from .frames import Frame, PixelFormat
@@ -28,6 +29,7 @@ from .workers import Workers
 
 _LOG: Final = logging.getLogger("octobev.runtime.hydranet")
 _NOTABLE_UNSEEN_SHARE: Final = 0.01
+_SIDE_BY_SIDE: Final = Arrangement.side_by_side(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class HydraNet:
     """A per-camera network of a bundle with its buffers for the cameras of a rig.
 
     Each camera is one piece of work (decode, preprocess, run, activation) on one thread; results do not depend on how
-    many threads do the work. A network whose batch axis is fixed at more than one takes cameras in groups, in the rig's
-    order. One run at a time.
+    many threads do the work. A network that takes several images at once takes cameras in groups, in the rig's order;
+    all images are then prepared first, and so they are where several threads work inside a run. One run at a time.
 
     Parameters
     ----------
@@ -62,6 +64,7 @@ class HydraNet:
     outputs : names of the outputs to give
     cast_down : those of them whose rows are wanted
     plans : camera -> how its images become the network's, taken where the lens is still the same; others are made
+    arrangement : how many images in one run where that is free
 
     Raises
     ------
@@ -78,6 +81,7 @@ class HydraNet:
         outputs: Sequence[str],
         cast_down: Collection[str],
         plans: Mapping[str, InputPlan] | None = None,
+        arrangement: Arrangement = _SIDE_BY_SIDE,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -85,7 +89,8 @@ class HydraNet:
         self._network = network
         tensor = _input_tensor(f"networks.{name}.input", spec.input, network)
         first = tensor.shape[0]
-        batch = first if isinstance(first, int) else 1
+        raw = [network.output_specs[tensor] for tensor in _raw_tensors(spec, outputs) if tensor in network.output_specs]
+        batch = first if isinstance(first, int) else free_batch(first, arrangement.batch, len(rig), raw)
         self._batch = batch
         groups = -(-len(rig) // batch)
         self._plans = [_plan_for(camera, spec.input, plans or {}) for camera in rig]
@@ -114,6 +119,7 @@ class HydraNet:
         cameras: Sequence[str] | None = None,
         sessions: Sessions | None = None,
         plans: Mapping[str, InputPlan] | None = None,
+        arrangement: Arrangement = _SIDE_BY_SIDE,
     ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
 
@@ -121,7 +127,7 @@ class HydraNet:
         ----------
         cameras : run on these only; None: on all that the network is meant for
         sessions : where the network is loaded; None: by itself
-        plans : see :class:`HydraNet`
+        plans, arrangement : see :class:`HydraNet`
 
         Raises
         ------
@@ -133,7 +139,7 @@ class HydraNet:
         tensors = [tensor for key in outputs for tensor in _known(spec, key).tensors.values()]
         network = (Sessions(bundle) if sessions is None else sessions).load(name, tensors)
         cast_down = bundle.plan(bundle.outputs).cast_down & set(outputs)
-        return cls(name, spec, network, selected, outputs, cast_down, plans)
+        return cls(name, spec, network, selected, outputs, cast_down, plans, arrangement)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -144,6 +150,11 @@ class HydraNet:
     def network(self) -> Network:
         """The loaded network."""
         return self._network
+
+    @property
+    def batch(self) -> int:
+        """Images in one run."""
+        return self._batch
 
     @property
     def plans(self) -> dict[str, InputPlan]:
@@ -317,6 +328,11 @@ def _pixels_from_image(plan: InputPlan, stride: int) -> NDArray[np.float64]:
     matrix: NDArray[np.float64] = output_from_network @ plan.network_from_image
     matrix.flags.writeable = False
     return matrix
+
+
+def _raw_tensors(spec: CameraNetwork, outputs: Iterable[str]) -> list[str]:
+    declared = [_known(spec, key) for key in outputs]
+    return [output.tensor for output in declared if output.kind == "raw"]
 
 
 def _known(spec: CameraNetwork, output: str) -> ImageOutput:

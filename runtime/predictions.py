@@ -80,6 +80,9 @@ class Provenance:
     providers : network name -> execution providers in use, in order
     threads : worker threads of the runtime
     variant : `fp32` or `int8`: which of the files that the manifest pins ran
+    runs_at_once : runs of a per-camera network that went on at the same time
+    batches : per-camera network -> images in one of its runs
+    profile : name of the profile of this machine that chose these, see `octobev bundle tune`; None: none was used
     """
 
     bundle_name: str
@@ -89,6 +92,9 @@ class Provenance:
     providers: tuple[tuple[str, tuple[str, ...]], ...]
     threads: int
     variant: str = "fp32"
+    runs_at_once: int = 1
+    batches: tuple[tuple[str, int], ...] = ()
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

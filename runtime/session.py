@@ -73,6 +73,7 @@ class Network:
 
     Attributes
     ----------
+    threads : of ONNX Runtime inside one run
     ran : whether it ever ran; the first run takes longer, as it takes memory
 
     Raises
@@ -94,6 +95,7 @@ class Network:
         hooks: RunHooks | None = None,
     ) -> None:
         self.name = name
+        self.threads = threads
         parsed = parse_model(model, name)
         if outputs is not None and list(outputs) != [value.name for value in parsed.graph.output]:
             keep_outputs(parsed, outputs, name)
@@ -198,6 +200,11 @@ class Binding:
             tamper(self._cameras, results)
         return results
 
+    @property
+    def threads(self) -> int:
+        """Threads inside one run."""
+        return self._network.threads
+
     def warm(self) -> None:
         """Run a network that never ran, unseen by hooks, so that its memory is there; what it gives means nothing."""
         if not self._network.ran:
@@ -250,6 +257,9 @@ def _load(model: bytes, name: str, options: ort.SessionOptions, providers: Seque
         raise BundleError(
             f"network {name}: " + expected("model", "one that ONNX Runtime can load", _first_line(error))
         ) from error
+    if refused := [provider.name for provider in providers if provider.name not in session.get_providers()]:
+        must_be = "one that loads here, with its libraries and device"
+        raise BundleError(f"network {name}: " + expected("execution provider", must_be, refused[0]))
     _OPEN.add(session)
     return session
 

@@ -25,13 +25,17 @@ class Sessions:
     Parameters
     ----------
     bundle : whose networks
-    threads : of ONNX Runtime inside a run of a top-down network; per-camera networks run on one
+    threads : of ONNX Runtime inside a run of a top-down network
     hooks : looked at by every run; None: none
+    camera_threads : of ONNX Runtime for a per-camera network
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, hooks: RunHooks | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, hooks: RunHooks | None = None, camera_threads: int = 1
+    ) -> None:
         self._bundle = bundle
         self._threads = threads
+        self._camera_threads = camera_threads
         self._hooks = hooks
         self._loaded: dict[Key, Network] = {}  # what was wanted last stands last
 
@@ -46,7 +50,7 @@ class Sessions:
         manifest = self._bundle.manifest
         spec = manifest.networks[network_id]
         variant = spec.variants.get(self._bundle.variant)
-        threads = 1 if network_id in manifest.camera_networks else self._threads
+        threads = self._camera_threads if network_id in manifest.camera_networks else self._threads
         outputs = list(dict.fromkeys(tensors))
         key = (spec.sha256 if variant is None else variant.sha256, threads, frozenset(outputs))
         network = self._loaded.pop(key, None)
@@ -55,7 +59,7 @@ class Sessions:
                 self._bundle.model_bytes(network_id),
                 name=network_id,
                 outputs=outputs,
-                providers=manifest.runtime.providers,
+                providers=self._bundle.providers,
                 threads=threads,
                 graph_optimization=manifest.runtime.graph_optimization,
                 hooks=self._hooks,

@@ -81,7 +81,7 @@ def verify_bundle(bundle: Bundle) -> Verification:
 
 def _dry_run(bundle: Bundle, variant: Variant) -> Predictions:
     rig = _stand_in_rig(bundle)
-    with Runtime(bundle, rig, outputs=bundle.outputs, threads=1, variant=variant) as runtime:
+    with Runtime(bundle, rig, outputs=bundle.outputs, threads=1, variant=variant, profile=None) as runtime:
         first = rig.cameras[0].intrinsics
         grey = np.full((first.height, first.width, 3), _GREY, dtype=np.uint8)
         frames = tuple(Frame(name, 0, grey) for name in rig.names)

@@ -67,10 +67,12 @@ class Workers:
     Parameters
     ----------
     threads : at least 1; with 1 everything is done by the one that asks
+    runs_at_once : most pieces of :meth:`begin_runs` at a time; None: as many as threads
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, runs_at_once: int | None = None) -> None:
         self.threads = threads
+        self._runs_at_once = threads if runs_at_once is None else runs_at_once
         self._others = threads - 1
         self._pool = ThreadPoolExecutor(self._others, thread_name_prefix=_THREAD_NAME) if self._others else None
 
@@ -80,6 +82,13 @@ class Workers:
         Without others, nothing begins before :meth:`Work.finish`.
         """
         return Work(pieces, self._pool, self._others)
+
+    def begin_runs(self, pieces: Iterable[Piece]) -> Work:
+        """Begin with pieces that are runs of networks: the threads that `runs_at_once` leaves work inside of them.
+
+        With one run at a time, the one that asks does them all, and nothing begins before :meth:`Work.finish`.
+        """
+        return Work(pieces, self._pool, self._runs_at_once - 1)
 
     def run(self, pieces: Iterable[Piece]) -> None:
         """Do pieces of work, all threads together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.runtime.live.health import CameraCondition, CameraHealth, Health, OutputHealth, Spread
+from octobev.runtime.profile import ENVIRONMENT, OFF
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -24,6 +26,7 @@ def pytest_configure() -> None:
     """Let commands that tests start be interrupted, when the suite itself runs in the background of a shell."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ[ENVIRONMENT] = OFF  # what was measured on this machine is none of the tests' business
 
 
 WIDTH, HEIGHT, STRIDE = 32, 16, 4
@@ -332,6 +335,14 @@ def write_bundle(tmp_path: Path) -> Callable[..., Path]:
         return directory
 
     return write
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have profiles in a directory of the test, which is not there yet."""
+    directory = tmp_path / "profiles"
+    monkeypatch.setenv(ENVIRONMENT, str(directory))
+    return directory
 
 
 @pytest.fixture

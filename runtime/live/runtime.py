@@ -108,6 +108,7 @@ class LiveRuntime:
                 settings.threads,
                 max_gap_s=settings.max_gap_s,
                 variant=settings.variant,
+                profile=settings.profile,
             )
         self._ledger = Ledger(self._rig.names, settings, self._clock_ns)
         self._intake = Intake(Synchroniser(self._rig.names, settings.policy), self._ledger.overrun)

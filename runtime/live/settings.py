@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import InvalidArgument, expected
+from ..settle import ProfileChoice
 from ..sync.policies import ApproximateTime, Policy
 from ..variants import VariantChoice
 from .condition import FROZEN_AFTER
@@ -20,7 +21,7 @@ class LiveSettings:
     Parameters
     ----------
     policy : what a set of frames is, see docs/live.md
-    threads, variant, max_gap_s : as in :class:`octobev.Runtime`
+    threads, variant, max_gap_s, profile : as in :class:`octobev.Runtime`
     minimum_outputs : outputs that are always computed; further ones of the runtime's `outputs` are computed while
         somebody subscribes to them on the publisher. None: all of `outputs`, whoever listens.
     frame_budget_ms : longest time from the last arrival of a set to the end of its publication; longer counts as a
@@ -47,6 +48,7 @@ class LiveSettings:
     frozen_after: int | None = FROZEN_AFTER
     cpus: frozenset[int] | None = None
     thread_name: str = "octobev"
+    profile: ProfileChoice = "auto"
 
     def __post_init__(self) -> None:
         for name in ("max_gap_s", "frame_budget_ms", "health_period_s", "silence_s", "stall_s"):

@@ -83,3 +83,31 @@ def test_no_piece_runs_any_more_after_one_failed():
         begun.wait(10)
     assert done == [1]
     workers.close()
+
+
+def test_runs_are_limited_where_threads_work_inside_of_them():
+    """Two at a time on four threads: the one that asks, and one other."""
+    workers = Workers(4, runs_at_once=2)
+    try:
+        threads, both = set(), threading.Barrier(2, timeout=20)
+
+        def run() -> None:
+            threads.add(threading.current_thread())
+            both.wait()
+
+        workers.begin_runs([run] * 8).finish()
+        assert len(threads) == 2
+    finally:
+        workers.close()
+
+
+def test_one_run_at_a_time_is_done_by_the_one_that_asks():
+    workers = Workers(3, runs_at_once=1)
+    try:
+        done: list[str] = []
+        work = workers.begin_runs([lambda: done.append(threading.current_thread().name)] * 3)
+        assert done == []
+        work.finish()
+        assert done == [threading.current_thread().name] * 3
+    finally:
+        workers.close()

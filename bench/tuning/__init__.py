@@ -1,0 +1,1 @@
+"""What `octobev bundle tune` tries, measures and chooses."""

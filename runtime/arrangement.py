@@ -1,0 +1,46 @@
+"""How the work of a step is spread over threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from ..errors import InvalidArgument, expected
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """How the work of a step is spread over threads. Results do not depend on it.
+
+    threads : worker threads; also of ONNX Runtime inside a run of a top-down network
+    runs_at_once : runs of a per-camera network that go on at the same time. As many as threads: each run is on one
+        thread. Fewer: the threads that are left work inside the runs, so that 1 is one camera after another
+    batch : images in one run of a per-camera network whose batch axis is free; others go by what is fixed
+
+    Raises
+    ------
+    InvalidArgument
+        No thread, no run, more runs than threads, or no image.
+    """
+
+    threads: int
+    runs_at_once: int
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InvalidArgument(expected("threads", "at least 1", self.threads))
+        if not 1 <= self.runs_at_once <= self.threads:
+            raise InvalidArgument(expected("runs_at_once", f"1..{self.threads}, the threads", self.runs_at_once))
+        if self.batch < 1:
+            raise InvalidArgument(expected("batch", "at least 1", self.batch))
+
+    @classmethod
+    def side_by_side(cls, threads: int) -> Self:
+        """One camera a thread: what is taken where nothing was measured."""
+        return cls(threads, max(threads, 1))
+
+    @property
+    def network_threads(self) -> int:
+        """Threads of ONNX Runtime for a per-camera network: those that begin runs, one each, and the rest together."""
+        return self.threads - self.runs_at_once + 1
