@@ -19,7 +19,7 @@ from ..predictions import CameraOutput, Detections, OccupancyGrid, Predictions, 
 from . import geometry, health_header, kinds, rig_header
 from .header import CameraHeader, GridHeader, Header, StateHeader
 from .names import HEALTH, RIG
-from .outlets import BeliefOf, GeometryOf, Publishable, belief_topic, geometry_topic, kind_of
+from .outlets import BELIEF_SUFFIX, GEOMETRY_SUFFIX, BeliefOf, GeometryOf, Publishable, kind_of
 from .wire import Buffer, pack
 
 EGO_FRAME = "ego"
@@ -222,10 +222,8 @@ def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
 
 def _state(predictions: Predictions, topic: str) -> StateHeader:
     """State of the network or cast-out behind a topic."""
-    status = predictions.states.get(topic)
-    if status is None:
-        derived = (name for name in predictions.states if topic in (geometry_topic(name), belief_topic(name)))
-        status = predictions.state_of(next(derived, topic))
+    names = (topic, topic.removesuffix(GEOMETRY_SUFFIX), topic.removesuffix(BELIEF_SUFFIX))
+    status = next((predictions.states[name] for name in names if name in predictions.states), predictions.state)
     return StateHeader(status.carried, _short(status.reset_reason), status.age_ns, _short(status.restored))
 
 

@@ -1,6 +1,9 @@
 """The header of a message: what docs/topics.md describes, as types.
 
 Every key is always written; a reader ignores keys that it does not know.
+
+What every message has several of (`gc=False`) is not followed by the garbage collector: it holds texts and numbers only,
+which form no cycles.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Counts = Annotated[dict[Text, Count], Meta(max_length=32)]
 
 
-class ArrayHeader(msgspec.Struct, frozen=True):
+class ArrayHeader(msgspec.Struct, frozen=True, gc=False):
     """One array; its elements are the part at the same place in the list of arrays, in C order."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -57,7 +60,7 @@ class ArrayHeader(msgspec.Struct, frozen=True):
     shape: Annotated[tuple[Length, ...], Meta(max_length=MAX_AXES)]
 
 
-class GridHeader(msgspec.Struct, frozen=True):
+class GridHeader(msgspec.Struct, frozen=True, gc=False):
     """The rectangle that BEV arrays lie on, ego frame, metres."""
 
     x_min_m: float
@@ -67,7 +70,7 @@ class GridHeader(msgspec.Struct, frozen=True):
     resolution_m: float
 
 
-class CameraHeader(msgspec.Struct, frozen=True):
+class CameraHeader(msgspec.Struct, frozen=True, gc=False):
     """What one camera gave to the step; its place in the list is its bit in `seen_by`."""
 
     name: Text
@@ -76,7 +79,7 @@ class CameraHeader(msgspec.Struct, frozen=True):
     reason: Text | None
 
 
-class StateHeader(msgspec.Struct, frozen=True):
+class StateHeader(msgspec.Struct, frozen=True, gc=False):
     """What became of an output's memory in the step, see :class:`octobev.runtime.predictions.StateStatus`."""
 
     carried: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ...errors import TopicError, expected
 from ..predictions import (
@@ -21,6 +21,9 @@ from ..predictions import (
 )
 from . import kinds
 from .names import RESERVED, camera_topic, check_topic, topic_part
+
+GEOMETRY_SUFFIX: Final = "_geometry"
+BELIEF_SUFFIX: Final = "_belief"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,12 @@ class Outlet:
 
 def geometry_topic(output: str) -> str:
     """Topic of the geometry of a road layout."""
-    return f"{output}_geometry"
+    return output + GEOMETRY_SUFFIX
 
 
 def belief_topic(output: str) -> str:
     """Topic of what a network says of all cells, for a road layout or an occupancy grid."""
-    return f"{output}_belief"
+    return output + BELIEF_SUFFIX
 
 
 def kind_of(output: Publishable) -> str:
