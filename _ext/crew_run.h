@@ -4,7 +4,7 @@
 
 #include "crew.h"
 
-#if defined(__GNUC__) && !defined(_WIN32)
+#ifdef CREW_HAS_THREADS
 #include <pthread.h>
 #include <signal.h>
 
@@ -141,13 +141,12 @@ static void crew_run(int threads, ptrdiff_t parts, CrewWork work, void *argument
     crew_wait_for_helpers(&job);
 }
 
-#else /* no POSIX threads */
+#else
 
 static void crew_run(int threads, ptrdiff_t parts, CrewWork work, void *arguments)
 {
-    ptrdiff_t part;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (part = 0; part < parts; part++)
+    (void)threads;
+    for (ptrdiff_t part = 0; part < parts; part++)
         work(arguments, part);
 }
 
