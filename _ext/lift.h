@@ -2,10 +2,28 @@
 #ifndef OCTOBEV_LIFT_H
 #define OCTOBEV_LIFT_H
 
+#include "crew.h"
 #include "vector.h"
 
 #define LIFT_BATCH 4096
+#define LIFT_ROWS 512    /* of a part: some ten microseconds */
+#define LIFT_CELLS 16    /* of a part, in planes: a cache line of each */
+#define LIFT_CHANNELS 64 /* that are summed at once */
+#define LIFT_AHEAD 16    /* entries between those that are summed and those whose features are fetched */
 #define DEPTH_BATCH 256
+
+OCTOBEV_INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* A matrix and what it is multiplied with; `features` has `channels` floats a pixel. */
+typedef struct {
+    const int32_t *indptr, *indices; /* [rows + 1], [entries] */
+    const float *weights;            /* [entries] */
+    ptrdiff_t rows, entries, pixels;
+    const float *features; /* [pixels][channels] */
+    ptrdiff_t channels, heights;
+    float *out;
+    int faulty; /* set when a row or an entry points to what is not there */
+} Lift;
 
 /* First entry that is no column of the matrix, -1 when all are. */
 OCTOBEV_CLONES
@@ -40,77 +58,126 @@ static ptrdiff_t first_step_back(const int32_t *indptr, ptrdiff_t rows)
     return -1;
 }
 
-/* out[c] = sum of weights[k] * features[indices[k]][c], added in the order of k, for one row of the matrix and `channels`
- * channels; `stride` floats lie between the features of two pixels. */
-OCTOBEV_INLINE void lift_row(const int32_t *indices, const float *weights, ptrdiff_t first, ptrdiff_t last,
-                             const float *features, ptrdiff_t stride, ptrdiff_t channels, float *OCTOBEV_RESTRICT out)
+/* The parts of a matrix that the inner loop reads. They are kept apart from what it writes: by value, in registers. */
+typedef struct {
+    const int32_t *indices;
+    const float *weights, *features;
+    ptrdiff_t entries, stride; /* floats from one pixel to the next */
+    uint32_t pixels;
+} LiftSource;
+
+OCTOBEV_INLINE LiftSource lift_source(const Lift *lift)
 {
-    ptrdiff_t c = 0, k;
+    uint32_t pixels = lift->pixels > INT32_MAX ? (uint32_t)INT32_MAX + 1 : (uint32_t)lift->pixels;
+    LiftSource source = {lift->indices, lift->weights, lift->features, lift->entries, lift->channels, pixels};
+    return source;
+}
+
+/* The features of an entry's pixel from `channel` on, or NULL where there is no such pixel. */
+OCTOBEV_INLINE const float *pixel_of(LiftSource source, ptrdiff_t entry, ptrdiff_t channel)
+{
+    uint32_t pixel = (uint32_t)source.indices[entry];
+    return pixel < source.pixels ? source.features + (ptrdiff_t)pixel * source.stride + channel : NULL;
+}
+
 #ifdef OCTOBEV_VECTORS
-    for (; c + 64 <= channels; c += 64) {
-        f16 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
-        for (k = first; k < last; k++) {
-            const float *pixel = features + (ptrdiff_t)indices[k] * stride + c;
-            float weight = weights[k];
-            sum0 += weight * *(const f16 *)pixel;
-            sum1 += weight * *(const f16 *)(pixel + 16);
-            sum2 += weight * *(const f16 *)(pixel + 32);
-            sum3 += weight * *(const f16 *)(pixel + 48);
-        }
-        *(f16 *)(out + c) = sum0;
-        *(f16 *)(out + c + 16) = sum1;
-        *(f16 *)(out + c + 32) = sum2;
-        *(f16 *)(out + c + 48) = sum3;
+/* lift_row for 16 * `vectors` channels, at most 64: the sums stay in registers, so an entry is read once. */
+OCTOBEV_INLINE int lift_vectors(const int vectors, LiftSource source, ptrdiff_t first, ptrdiff_t last,
+                                ptrdiff_t channel, float *OCTOBEV_RESTRICT out)
+{
+    const ptrdiff_t ahead = last + LIFT_AHEAD < source.entries ? LIFT_AHEAD : 0;
+    f16 sums[4] = {{0}, {0}, {0}, {0}};
+    for (ptrdiff_t k = first; k < last; k++) {
+        const float *pixel = pixel_of(source, k, channel);
+        if (!pixel)
+            return 0;
+        __builtin_prefetch(source.features + (ptrdiff_t)source.indices[k + ahead] * source.stride + channel);
+        for (int i = 0; i < vectors; i++)
+            sums[i] += source.weights[k] * *(const f16 *)(pixel + 16 * i);
     }
-    for (; c + 16 <= channels; c += 16) {
-        f16 sum = {0};
-        for (k = first; k < last; k++)
-            sum += weights[k] * *(const f16 *)(features + (ptrdiff_t)indices[k] * stride + c);
-        *(f16 *)(out + c) = sum;
-    }
-    for (; c + 4 <= channels; c += 4) {
+    for (int i = 0; i < vectors; i++)
+        *(f16 *)(out + 16 * i) = sums[i];
+    return 1;
+}
+#endif
+
+/* out[c] = sum of weight * feature over the entries first .. last of a row, added in their order, for `width` channels
+ * from `begin` on. Entries are checked as they are read; returns 0 when one points to what is not there. */
+OCTOBEV_INLINE int lift_row(LiftSource source, ptrdiff_t first, ptrdiff_t last, ptrdiff_t begin, ptrdiff_t width,
+                            float *OCTOBEV_RESTRICT out)
+{
+    ptrdiff_t c = 0;
+    int sound = first >= 0 && first <= last && last <= source.entries;
+#ifdef OCTOBEV_VECTORS
+    for (; sound && c + 64 <= width; c += 64)
+        sound = lift_vectors(4, source, first, last, begin + c, out + c);
+    for (; sound && c + 48 <= width; c += 48)
+        sound = lift_vectors(3, source, first, last, begin + c, out + c);
+    for (; sound && c + 16 <= width; c += 16)
+        sound = lift_vectors(1, source, first, last, begin + c, out + c);
+    for (; sound && c + 4 <= width; c += 4) {
         f4 sum = {0};
-        for (k = first; k < last; k++)
-            sum += weights[k] * *(const f4 *)(features + (ptrdiff_t)indices[k] * stride + c);
+        for (ptrdiff_t k = first; k < last; k++) {
+            const float *pixel = pixel_of(source, k, begin + c);
+            if (!pixel)
+                return 0;
+            sum += source.weights[k] * *(const f4 *)pixel;
+        }
         *(f4 *)(out + c) = sum;
     }
 #endif
-    for (; c < channels; c++) {
+    for (; sound && c < width; c++) {
         float sum = 0;
-        for (k = first; k < last; k++)
-            sum += weights[k] * features[(ptrdiff_t)indices[k] * stride + c];
+        for (ptrdiff_t k = first; k < last; k++) {
+            const float *pixel = pixel_of(source, k, begin + c);
+            if (!pixel)
+                return 0;
+            sum += source.weights[k] * *pixel;
+        }
         out[c] = sum;
+    }
+    return sound;
+}
+
+/* Rows LIFT_ROWS * part and on; the first that is wrong ends the part. */
+OCTOBEV_CLONES
+static void lift_rows_part(void *job, ptrdiff_t part)
+{
+    Lift *lift = (Lift *)job;
+    const LiftSource source = lift_source(lift);
+    const ptrdiff_t first = part * LIFT_ROWS, last = least_of(lift->rows, first + LIFT_ROWS), channels = lift->channels;
+    const int32_t *indptr = lift->indptr;
+    float *out = lift->out;
+    for (ptrdiff_t row = first; row < last; row++) {
+        if (!lift_row(source, indptr[row], indptr[row + 1], 0, channels, out + row * channels)) {
+            crew_raise(&lift->faulty);
+            return;
+        }
     }
 }
 
+/* Cells LIFT_CELLS * part and on, of every plane. */
 OCTOBEV_CLONES
-static void lift_rows_block(const int32_t *indptr, const int32_t *indices, const float *weights, const float *features,
-                            ptrdiff_t channels, float *out, ptrdiff_t first_row, ptrdiff_t last_row)
+static void lift_planes_part(void *job, ptrdiff_t part)
 {
-    for (ptrdiff_t row = first_row; row < last_row; row++)
-        lift_row(indices, weights, indptr[row], indptr[row + 1], features, channels, channels, out + row * channels);
-}
-
-#define LIFT_CELLS 16
-#define LIFT_CHANNELS 64
-
-/* Cells first_cell .. last_cell (at most LIFT_CELLS) of every plane. */
-OCTOBEV_CLONES
-static void lift_planes_block(const int32_t *indptr, const int32_t *indices, const float *weights,
-                              const float *features, ptrdiff_t channels, ptrdiff_t heights, float *out,
-                              ptrdiff_t cells, ptrdiff_t first_cell, ptrdiff_t last_cell)
-{
+    Lift *lift = (Lift *)job;
+    const LiftSource source = lift_source(lift);
+    const ptrdiff_t heights = lift->heights, channels = lift->channels, cells = lift->rows / heights;
+    const ptrdiff_t first = part * LIFT_CELLS, count = least_of(cells - first, LIFT_CELLS);
+    const int32_t *indptr = lift->indptr;
     float rows[LIFT_CELLS][LIFT_CHANNELS];
     for (ptrdiff_t height = 0; height < heights; height++) {
         for (ptrdiff_t c = 0; c < channels; c += LIFT_CHANNELS) {
-            ptrdiff_t width = channels - c < LIFT_CHANNELS ? channels - c : LIFT_CHANNELS;
-            float *planes = out + (height * channels + c) * cells + first_cell;
-            for (ptrdiff_t cell = first_cell; cell < last_cell; cell++) {
-                ptrdiff_t row = cell * heights + height;
-                lift_row(indices, weights, indptr[row], indptr[row + 1], features + c, channels, width,
-                         rows[cell - first_cell]);
+            ptrdiff_t width = least_of(channels - c, LIFT_CHANNELS);
+            float *planes = lift->out + (height * channels + c) * cells + first;
+            for (ptrdiff_t cell = 0; cell < count; cell++) {
+                ptrdiff_t row = (first + cell) * heights + height;
+                if (!lift_row(source, indptr[row], indptr[row + 1], c, width, rows[cell])) {
+                    crew_raise(&lift->faulty);
+                    return;
+                }
             }
-            transpose(rows[0], LIFT_CHANNELS, planes, cells, last_cell - first_cell, width);
+            transpose(rows[0], LIFT_CHANNELS, planes, cells, count, width);
         }
     }
 }

@@ -5,26 +5,37 @@ A matrix is three arrays in compressed rows: row r has the entries `indptr[r]` t
 (`indices`, a feature pixel) and a weight. Features are rows of channels, one a pixel.
 """
 
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t
 
+from . import crew
 from .border import require, require_apart, require_finite, require_threads
 
 ctypedef float float32_t
 
+cdef extern from "crew.h" nogil:
+    ctypedef void (*CrewWork)(void* job, ptrdiff_t part) noexcept
+    ctypedef void (*CrewRun)(int threads, ptrdiff_t parts, CrewWork work, void* job) noexcept
+
 cdef extern from "lift.h" nogil:
-    const int LIFT_CELLS
+    const int LIFT_ROWS, LIFT_CELLS
+
+    ctypedef struct Lift:
+        const int32_t* indptr
+        const int32_t* indices
+        const float* weights
+        ptrdiff_t rows, entries, pixels
+        const float* features
+        ptrdiff_t channels, heights
+        float* out
+        int faulty
+
+    void lift_rows_part(void* job, ptrdiff_t part) noexcept
+    void lift_planes_part(void* job, ptrdiff_t part) noexcept
     ptrdiff_t first_outside(const int32_t* indices, ptrdiff_t entries, ptrdiff_t columns) noexcept
     ptrdiff_t first_step_back(const int32_t* indptr, ptrdiff_t rows) noexcept
-    void lift_rows_block(
-        const int32_t* indptr, const int32_t* indices, const float* weights, const float* features, ptrdiff_t channels,
-        float* out, ptrdiff_t first_row, ptrdiff_t last_row,
-    ) noexcept
-    void lift_planes_block(
-        const int32_t* indptr, const int32_t* indices, const float* weights, const float* features, ptrdiff_t channels,
-        ptrdiff_t heights, float* out, ptrdiff_t cells, ptrdiff_t first_cell, ptrdiff_t last_cell,
-    ) noexcept
     void depth_weights_block(
         const int32_t* indptr, const int32_t* indices, const float* weights, const float* depths,
         const float* depth_map, float sigma_m, float sigma_relative, float* out_weights, float* mass,
@@ -40,6 +51,8 @@ cdef extern from "lift.h" nogil:
 cdef enum:
     BLOCK_ROWS = 64
 
+cdef CrewRun crew_run = <CrewRun> PyCapsule_GetPointer(crew.RUN, "octobev._ext.crew.run")
+
 
 def lift_rows(
     const int32_t[::1] indptr not None,        # IN [rows + 1]
@@ -50,21 +63,22 @@ def lift_rows(
     int num_threads=1,
 ):
     """Write `out[r] = sum over the row's entries of weight * features[column]`, added in their order."""
-    cdef ptrdiff_t rows, channels = features.shape[1], block
+    cdef ptrdiff_t rows = indptr.shape[0] - 1
     cdef int threads = require_threads(num_threads)
-    rows = _check_matrix(indptr, indices, weights, features.shape[0])
-    _check_shape("out", out, rows, channels)
+    _check_lengths(indptr, indices, weights)
+    _check_shape("out", out, rows, features.shape[1])
     require_apart("out", out.base, features.base)
-    if rows == 0 or channels == 0:
+    if rows == 0 or features.shape[1] == 0:
         return
-    if indptr[rows] == 0:
+    if indptr[rows] <= 0 or features.shape[0] == 0:
+        _check_matrix(indptr, indices, weights, features.shape[0])
         out[:, :] = 0
         return
-    for block in prange((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, nogil=True, num_threads=threads, schedule="static"):
-        lift_rows_block(
-            &indptr[0], &indices[0], &weights[0], &features[0, 0], channels, &out[0, 0],
-            block * BLOCK_ROWS, min(rows, (block + 1) * BLOCK_ROWS),
-        )
+    cdef Lift job = _lift(indptr, indices, weights, features, out)
+    with nogil:
+        crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_rows_part, &job)
+    if job.faulty:
+        _check_matrix(indptr, indices, weights, features.shape[0])
 
 
 def lift_planes(
@@ -77,23 +91,25 @@ def lift_planes(
     int num_threads=1,
 ):
     """Do what :func:`lift_rows` does and write it plane by plane, as a network with NCHW input wants it."""
-    cdef ptrdiff_t rows, cells, channels = features.shape[1], block
+    cdef ptrdiff_t rows = indptr.shape[0] - 1, cells, channels = features.shape[1]
     cdef int threads = require_threads(num_threads)
-    rows = _check_matrix(indptr, indices, weights, features.shape[0])
+    _check_lengths(indptr, indices, weights)
     require(heights >= 1 and rows % heights == 0, "heights", f"a divisor of {rows} rows", heights)
     cells = rows // heights
     _check_shape("out", out, heights * channels, cells)
     require_apart("out", out.base, features.base)
     if rows == 0 or channels == 0:
         return
-    if indptr[rows] == 0:
+    if indptr[rows] <= 0 or features.shape[0] == 0:
+        _check_matrix(indptr, indices, weights, features.shape[0])
         out[:, :] = 0
         return
-    for block in prange((cells + LIFT_CELLS - 1) // LIFT_CELLS, nogil=True, num_threads=threads, schedule="static"):
-        lift_planes_block(
-            &indptr[0], &indices[0], &weights[0], &features[0, 0], channels, heights, &out[0, 0], cells,
-            block * LIFT_CELLS, min(cells, (block + 1) * LIFT_CELLS),
-        )
+    cdef Lift job = _lift(indptr, indices, weights, features, out)
+    job.heights = heights
+    with nogil:
+        crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
+    if job.faulty:
+        _check_matrix(indptr, indices, weights, features.shape[0])
 
 
 def depth_weights(
@@ -174,6 +190,29 @@ def planes_to_rows(
         )
 
 
+cdef Lift _lift(
+    const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights,
+    const float32_t[:, ::1] features, float32_t[:, ::1] out,
+):
+    """The job of a matrix that has entries; they are checked while it is done."""
+    cdef ptrdiff_t rows = indptr.shape[0] - 1
+    return Lift(
+        &indptr[0], &indices[0], &weights[0], rows, indptr[rows], features.shape[0],
+        &features[0, 0], features.shape[1], 1, &out[0, 0], False,
+    )
+
+
+cdef int _check_lengths(
+    const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights
+) except -1:
+    """What can be said of a matrix without reading it."""
+    require(indptr.shape[0] >= 1, "indptr", "of length rows + 1", indptr.shape[0])
+    require(indptr[0] == 0, "indptr", "starting at 0", indptr[0])
+    cdef ptrdiff_t entries = indptr[indptr.shape[0] - 1]
+    require(indices.shape[0] >= entries, "indices", f"at least {entries} long", indices.shape[0])
+    return _check_length("weights", weights, entries)
+
+
 cdef ptrdiff_t _check_rows(const int32_t[::1] indptr) except -1:
     """Number of rows of a matrix whose `indptr` is sound."""
     require(indptr.shape[0] >= 1, "indptr", "of length rows + 1", indptr.shape[0])
@@ -190,8 +229,7 @@ cdef ptrdiff_t _check_matrix(
 ) except -1:
     """Number of rows of a matrix that reads no column that is not there."""
     cdef ptrdiff_t rows = _check_rows(indptr), entry = -1, entries = indptr[rows]
-    require(indices.shape[0] >= entries, "indices", f"at least {entries} long", indices.shape[0])
-    _check_length("weights", weights, entries)
+    _check_lengths(indptr, indices, weights)
     if entries:
         with nogil:
             entry = first_outside(&indices[0], entries, columns)

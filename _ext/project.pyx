@@ -6,12 +6,13 @@ the point gives four entries, the bilinear weights of the feature pixels around 
 the feature map) times the camera's share; the shares of a row sum to 1.
 """
 
-from cython.parallel cimport prange
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 import numpy as np
 
+from . import crew
 from .border import require, require_finite, require_threads
 
 ctypedef float float32_t
@@ -45,11 +46,25 @@ cdef extern from "project.h" nogil:
         double stride, border_px
         int by_resolution
 
-    void count_tile(const Scene* scene, ptrdiff_t tile, uint64_t* seen_by, int32_t* entries) noexcept
-    void fill_tile(
-        const Scene* scene, ptrdiff_t tile, const uint64_t* seen_by, const int32_t* indptr,
-        int32_t* indices, float* weights, float* depths,
-    ) noexcept
+    void find_cones(Scene* scene) noexcept
+
+    ctypedef struct Matrix:
+        const Scene* scene
+        int32_t* indptr
+        int32_t* indices
+        float* weights
+        float* depths
+        uint64_t* seen_by
+        ptrdiff_t capacity
+        int64_t* ends
+
+    void build_tile(void* job, ptrdiff_t tile) noexcept
+
+cdef extern from "crew.h" nogil:
+    ctypedef void (*CrewWork)(void* job, ptrdiff_t part) noexcept
+    ctypedef void (*CrewRun)(int threads, ptrdiff_t parts, CrewWork work, void* job) noexcept
+
+cdef CrewRun crew_run = <CrewRun> PyCapsule_GetPointer(crew.RUN, "octobev._ext.crew.run")
 
 
 def openmp_enabled():
@@ -85,7 +100,7 @@ def build(
     ("resolution"; Kannala-Brandt: fx / distance), times a ramp from 0 at the image border to 1 at `border_px`.
 
     Returns the number of entries. When that is more than the shortest of `indices`, `weights` and `depths` can hold,
-    only `indptr` and `seen_by` were written and the caller comes again with longer ones.
+    only the first rows were written, besides `indptr` and `seen_by`, and the caller comes again with longer ones.
     """
     cdef ptrdiff_t count = points.shape[0], cameras = camera_from_points.shape[0]
     cdef int threads = require_threads(num_threads)
@@ -118,35 +133,20 @@ def build(
         &camera_from_points[0, 0, 0], &lens_models[0], &lens[0, 0], &limits[0], &image_size[0, 0], &active[0], cameras,
         feature_width, feature_height, stride, border_px, weighting == "resolution",
     )
-    cdef ptrdiff_t capacity = min(indices.shape[0], weights.shape[0], depths.shape[0])
-    cdef int64_t entries
+    cdef ptrdiff_t tiles = (count + TILE_POINTS - 1) // TILE_POINTS
+    cdef int64_t[::1] ends = np.full(tiles, -1, np.int64)
+    cdef Matrix matrix = Matrix(
+        &scene, &indptr[0], NULL, NULL, NULL, &seen_by[0],
+        min(indices.shape[0], weights.shape[0], depths.shape[0]), &ends[0],
+    )
+    if matrix.capacity:
+        matrix.indices, matrix.weights, matrix.depths = &indices[0], &weights[0], &depths[0]
     with nogil:
-        entries = _count(&scene, seen_by, indptr, threads)
-        if 0 < entries <= capacity:
-            _fill(&scene, seen_by, indptr, indices, weights, depths, threads)
-    require(entries >= 0, "entries of the matrix", "fewer than 2**31", "more")
+        find_cones(&scene)
+        crew_run(threads, tiles, build_tile, &matrix)
+    cdef int64_t entries = ends[tiles - 1]
+    require(entries < <int64_t> 2**31, "entries of the matrix", "fewer than 2**31", entries)
     return entries
-
-
-cdef int64_t _count(const Scene* scene, uint64_t[::1] seen_by, int32_t[::1] indptr, int threads) noexcept nogil:
-    """Fills `seen_by` and `indptr`; returns the number of entries, -1 when they are too many for int32."""
-    cdef ptrdiff_t tile, point, tiles = (scene.count + TILE_POINTS - 1) // TILE_POINTS
-    cdef int64_t entries = 0
-    for tile in prange(tiles, num_threads=threads, schedule="static"):
-        count_tile(scene, tile, &seen_by[0], &indptr[1])
-    for point in range(1, scene.count + 1):
-        entries += indptr[point]
-        indptr[point] = <int32_t> entries
-    return entries if entries < <int64_t> 2**31 else -1
-
-
-cdef void _fill(
-    const Scene* scene, const uint64_t[::1] seen_by, const int32_t[::1] indptr, int32_t[::1] indices,
-    float32_t[::1] weights, float32_t[::1] depths, int threads,
-) noexcept nogil:
-    cdef ptrdiff_t tile, tiles = (scene.count + TILE_POINTS - 1) // TILE_POINTS
-    for tile in prange(tiles, num_threads=threads, schedule="static"):
-        fill_tile(scene, tile, &seen_by[0], &indptr[0], &indices[0], &weights[0], &depths[0])
 
 
 def _check_cameras(

@@ -5,27 +5,39 @@
 `source_from_target @ (i, j, 1)` of the source, whole numbers being cell centres.
 """
 
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t
 
 import numpy as np
 
+from . import crew
 from .border import require, require_apart, require_finite, require_threads
 
 ctypedef float float32_t
 ctypedef double float64_t
 
+cdef extern from "crew.h" nogil:
+    ctypedef void (*CrewWork)(void* job, ptrdiff_t part) noexcept
+    ctypedef void (*CrewRun)(int threads, ptrdiff_t parts, CrewWork work, void* job) noexcept
+
 cdef extern from "warp.h" nogil:
+    const int WARP_ROWS
+
     ctypedef struct Warp:
         ptrdiff_t nx, ny
         ptrdiff_t target_nx, target_ny
         ptrdiff_t planes
         double source_from_target[6]
         float fill
+        const float* source
+        float* out
 
-    void warp_planes_row(const Warp* warp, const float* source, float* out, ptrdiff_t i) noexcept
+    void warp_planes_part(void* job, ptrdiff_t part) noexcept
     void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i) noexcept
+
+cdef CrewRun crew_run = <CrewRun> PyCapsule_GetPointer(crew.RUN, "octobev._ext.crew.run")
 
 
 def warp_planes(
@@ -37,7 +49,6 @@ def warp_planes(
 ):
     """Sample every plane, bilinear; cells outside of the source count as `fill`."""
     cdef Warp warp
-    cdef ptrdiff_t i
     cdef int threads = require_threads(num_threads)
     require(out.shape[0] == source.shape[0], "planes of out", f"{source.shape[0]}", out.shape[0])
     require_finite("fill", fill)
@@ -49,8 +60,9 @@ def warp_planes(
     if warp.nx == 0 or warp.ny == 0:
         out[:, :, :] = fill
         return
-    for i in prange(warp.target_nx, nogil=True, num_threads=threads, schedule="static"):
-        warp_planes_row(&warp, &source[0, 0, 0], &out[0, 0, 0], i)
+    warp.source, warp.out = &source[0, 0, 0], &out[0, 0, 0]
+    with nogil:
+        crew_run(threads, (warp.target_nx + WARP_ROWS - 1) // WARP_ROWS, warp_planes_part, &warp)
 
 
 def warp_mask(

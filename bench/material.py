@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
-from ..fusion.view import FeatureCamera, ViewTransform
+from ..fusion.view import FeatureCamera, ViewTransform, aligned_zeros
 from ..fusion.view_builder import ViewBuilder, grid_points
 from ..replay.drive import Drive, DriveStep, Losses
 from ..replay.recorder import record_drive
@@ -161,7 +161,9 @@ class Material:
     @cached_property
     def features(self) -> NDArray[np.float32]:
         """Features of all cameras, float32 [pixels, :data:`CHANNELS`]."""
-        return np.random.default_rng(0).random((self.view.pixels, CHANNELS), dtype=np.float32)
+        features = aligned_zeros((self.view.pixels, CHANNELS))  # as the runtime allocates them
+        np.random.default_rng(0).random(dtype=np.float32, out=features)
+        return features
 
 
 class _Recorded(Drive):

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import CalibrationError, InvalidArgument, expected
+
+_IDENTITY: Final = np.eye(3)
+_LAST_ROW: Final = np.array((0.0, 0.0, 0.0, 1.0))
+_LAST_ROW_TOLERANCE: Final = 1e-9 + 1e-5 * _LAST_ROW
 
 ORTHONORMAL_TOLERANCE = 1e-3
 """Largest accepted entry of |R Rᵀ - I|; calibrations are often written with four decimals."""
@@ -42,15 +47,16 @@ class Pose:
             raise CalibrationError(expected("transform", "a 4x4 matrix", f"shape {matrix.shape}"))
         if not np.isfinite(matrix).all():
             raise CalibrationError(expected("transform", "finite", matrix.tolist()))
-        if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0), atol=1e-9):
+        if (np.abs(matrix[3] - _LAST_ROW) > _LAST_ROW_TOLERANCE).any():
             raise CalibrationError(expected("last row of a transform", "0 0 0 1", matrix[3].tolist()))
         rotation = matrix[:3, :3]
-        error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+        error = float(np.abs(rotation @ rotation.T - _IDENTITY).max())
         if error > ORTHONORMAL_TOLERANCE:
             raise CalibrationError(
                 expected("rotation", f"orthonormal within {ORTHONORMAL_TOLERANCE:g}", f"an error of {error:.3g}")
             )
-        if np.linalg.det(rotation) < 0:
+        x, y, z = rotation.tolist()
+        if _determinant(x, y, z) < 0:
             raise CalibrationError(expected("rotation", "right-handed", "a mirror image (determinant -1)"))
         if error > 1e-12:
             u, _, vt = np.linalg.svd(rotation)
@@ -179,6 +185,11 @@ class Trajectory:
         span_ns = int(times[after]) - int(times[after - 1])
         fraction = (timestamp_ns - int(times[after - 1])) / span_ns
         return interpolate(self.poses[after - 1], self.poses[after], fraction)
+
+
+def _determinant(x: list[float], y: list[float], z: list[float]) -> float:
+    """Of three rows; LAPACK takes longer to begin than this to end."""
+    return x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0])
 
 
 def interpolate(start: Pose, stop: Pose, fraction: float) -> Pose:

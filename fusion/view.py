@@ -7,8 +7,9 @@ s follow from network pixels by `u_f = (u + 0.5) / s - 0.5`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from .lens import Intrinsics
 from .pose import Pose
 
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
+
+_CACHE_LINE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,18 @@ def frozen(array: ArrayT) -> ArrayT:
     """Make an array read-only; returns it."""
     array.flags.writeable = False
     return array
+
+
+def aligned_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Memory for features, float32 zeros of this shape, C-contiguous, that starts on a cache line.
+
+    Where a pixel's channels fill whole cache lines, a lift reads a fifth fewer of them from here than from what NumPy
+    allocates, whose large arrays start a quarter of a line late.
+    """
+    size = math.prod(shape) * 4
+    memory = np.zeros(size + _CACHE_LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 def _check_out(out: NDArray[np.float32], shape: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .._ext import lift as kernel
 from .._ext.magnitude import magnitude
 from ..errors import BundleError, expected
+from ..fusion.view import aligned_zeros
 from .activations import activate
 from .manifest import ImageOutput
 from .session import TensorSpec
@@ -71,13 +72,13 @@ class DenseOutput:
         self._planes = spec.layout == "nchw"
         self._meaning = _MEANINGS.get(spec.kind) if meaning is None else meaning
         one = (self.channels, pixels) if self._planes else (pixels, self.channels)
-        self._native = np.zeros((padded, *one), dtype=tensor.dtype)
-        self._values = self._native if tensor.dtype == np.float32 else np.zeros((padded, *one), dtype=np.float32)
+        self._values = aligned_zeros((padded, *one))
+        self._native = self._values if tensor.dtype == np.float32 else np.zeros((padded, *one), dtype=tensor.dtype)
         self._rows: NDArray[np.float32] | None = None
         if not self._planes:
             self._rows = self._values.reshape(-1, self.channels)
         elif cast_down:
-            self._rows = np.zeros((padded * pixels, self.channels), dtype=np.float32)
+            self._rows = aligned_zeros((padded * pixels, self.channels))
 
     @property
     def rows(self) -> NDArray[np.float32] | None:
