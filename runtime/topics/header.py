@@ -2,8 +2,8 @@
 
 Every key is always written; a reader ignores keys that it does not know.
 
-What every message has several of (`gc=False`) is not followed by the garbage collector: it holds texts and numbers only,
-which form no cycles.
+What every message has several of (`gc=False`) is not followed by the garbage collector: it holds texts and numbers
+only, which form no cycles.
 """
 
 from __future__ import annotations
