@@ -152,6 +152,7 @@ class RawOutput:
         self, where: str, tensor: TensorSpec, *, cameras: int, batch: int, batch_name: int | str | None
     ) -> None:
         self._tensor = tensor
+        self._may_be_not_finite = tensor.dtype.kind == "f"
         self._batch = batch
         first = tensor.shape[0] if tensor.shape else None
         named = isinstance(first, str) and first == batch_name
@@ -181,9 +182,11 @@ class RawOutput:
             array = array[camera % self._batch]
         elif self._strip and array.shape[0] == 1:
             array = array[0]
-        reason = not_finite(array)
-        self._latest[camera] = None if reason is not None else array
-        return reason
+        if self._may_be_not_finite and not math.isfinite(magnitude(array)[0]):
+            self._latest[camera] = None
+            return _count_not_finite(array)
+        self._latest[camera] = array
+        return None
 
     def values(self, camera: int) -> NDArray[Any]:
         """Copy what a camera gave."""
@@ -202,13 +205,6 @@ def free_batch(axis: str | None, wanted: int, cameras: int, raw: Sequence[Tensor
     """
     apart = all(axis is not None and spec.shape and spec.shape[0] == axis for spec in raw)
     return min(wanted, cameras) if apart else 1
-
-
-def not_finite(values: NDArray[Any]) -> str | None:
-    """Why floating-point values cannot be used, or None."""
-    if values.dtype.kind != "f" or math.isfinite(magnitude(np.ascontiguousarray(values))[0]):
-        return None
-    return _count_not_finite(values)
 
 
 def not_probabilities(values: NDArray[np.float32], largest: float, negative: bool) -> str | None:

@@ -76,11 +76,9 @@ class _Outcome:
 class CameraRun:
     """One run, in pieces of work that may each be done on any thread, those of one list in any order.
 
-    First all :meth:`preparations`, then all :meth:`pieces`: now everything is there that is cast to the ground. Then
-    :meth:`rest`: what is only handed on. With one image a batch and one thread a run there is nothing to prepare: a
-    camera is one piece (decode, preprocess, run, activation), done while its data is in that processor's cache. The
-    rest is done for all cameras in one go: right after a network has run, the code for it would have to be fetched
-    from memory each time, which for small outputs takes longest.
+    First all :meth:`preparations` (decode, preprocess), then all :meth:`pieces` (run, activation): now everything is
+    there that is cast to the ground. Then :meth:`rest`: what is only handed on. One camera after another through all of
+    it would be slower: after a network has run, the code for everything else comes from memory again.
 
     Parameters
     ----------
@@ -114,20 +112,15 @@ class CameraRun:
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in plans]
-        # a run that takes several images, or several threads, waits for images that are prepared side by side
-        self._prepared_first = any(len(group.numbers) > 1 or group.binding.threads > 1 for group in groups)
         self._predictions: dict[str, dict[str, CameraPrediction]] = {}
 
     def preparations(self) -> list[Piece]:
         """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        if not self._prepared_first:
-            return []
         return [partial(self._prepare, *camera) for camera in self._cameras]
 
     def pieces(self) -> list[Piece]:
         """Return what is to be done then."""
-        run = self._run_prepared if self._prepared_first else self._run_group
-        return [partial(run, group) for group in self._groups]
+        return [partial(self._run, group) for group in self._groups]
 
     def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
         """Return what remains.
@@ -163,11 +156,6 @@ class CameraRun:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
         return {name: self._predictions[name] for name in self._outputs if name in self._predictions}
 
-    def _run_group(self, group: Group) -> None:
-        for number, name in _members(group):
-            self._prepare(number, name)
-        self._run_prepared(group)
-
     def _prepare(self, number: int, name: str) -> None:
         """Fill a camera's image, with zeros where that cannot be."""
         frame, absence = self._frames.get(name), None
@@ -182,7 +170,7 @@ class CameraRun:
             self._images[number] = 0
             self._outcomes[number].absence = absence
 
-    def _run_prepared(self, group: Group) -> None:
+    def _run(self, group: Group) -> None:
         outcomes = [self._outcomes[number] for number in group.numbers]
         if any(outcome.absence is None for outcome in outcomes):
             failure, given = None, {}
@@ -253,10 +241,10 @@ class Perception:
 
     @contextmanager
     def networks_running(self, workers: Workers) -> Iterator[None]:
-        """Have the other threads run the networks while this one runs the block, which then helps to finish."""
-        workers.run([piece for run in self._runs.values() for piece in run.preparations()])
-        with workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]):
+        """Have the other threads begin with the images while this one runs the block; then all run the networks."""
+        with workers.begin([piece for run in self._runs.values() for piece in run.preparations()]):
             yield
+        workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]).finish()
 
     @contextmanager
     def rest_running(self, workers: Workers) -> Iterator[None]:

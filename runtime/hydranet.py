@@ -51,9 +51,9 @@ class FeatureMaps:
 class HydraNet:
     """A per-camera network of a bundle with its buffers for the cameras of a rig.
 
-    Each camera is one piece of work (decode, preprocess, run, activation) on one thread; results do not depend on how
-    many threads do the work. A network that takes several images at once takes cameras in groups, in the rig's order;
-    all images are then prepared first, and so they are where several threads work inside a run. One run at a time.
+    Work is done in pieces, see :class:`~octobev.runtime.camera_run.CameraRun`; results do not depend on how many
+    threads do it. A network that takes several images at once takes cameras in groups, in the rig's order. One run at a
+    time.
 
     Parameters
     ----------
