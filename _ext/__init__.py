@@ -17,7 +17,7 @@ def _load_openmp() -> None:
         return
     os.environ[policy] = "PASSIVE"
     try:
-        from . import project as project
+        from . import lift as lift
     finally:
         del os.environ[policy]
 

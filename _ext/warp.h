@@ -4,8 +4,8 @@
 
 #include "vector.h"
 
-#define WARP_CELLS 64
-#define WARP_ROWS 4 /* of a part: some ten microseconds with 64 planes of 64 cells */
+#define WARP_LANES 16 /* planes that are sampled together: a cell of them is one cache line */
+#define WARP_CELLS 16
 
 typedef struct {
     ptrdiff_t nx, ny;               /* of the source */
@@ -15,7 +15,15 @@ typedef struct {
     float fill;
     const float *source;
     float *out;
+    float *cells; /* room for the source cell by cell, see warp_room */
 } Warp;
+
+/* Where some cells of the target lie: the four source cells around each, their weights, and what the fill adds. */
+typedef struct {
+    int32_t cell[4][WARP_CELLS];
+    float weight[4][WARP_CELLS];
+    float rest[WARP_CELLS];
+} WarpTaps;
 
 /* Cell that starts the pair of cells around a position; the pair lies in the source where that has two cells. */
 OCTOBEV_INLINE int32_t pair_at(double position, ptrdiff_t extent)
@@ -32,54 +40,83 @@ OCTOBEV_INLINE float hat(double position, double cell)
     return distance < 1 ? (float)(1 - distance) : 0.0f;
 }
 
-/* A cell without weight does not count, whatever it holds. */
-OCTOBEV_INLINE float weighted(float weight, float value) { return weight > 0 ? weight * value : 0.0f; }
-
-/* Cells first .. last (at most WARP_CELLS) of row i of every plane. */
-OCTOBEV_INLINE void warp_cells(const Warp *warp, const float *OCTOBEV_RESTRICT source, float *OCTOBEV_RESTRICT out,
-                               ptrdiff_t i, ptrdiff_t first, ptrdiff_t last)
+/* A cell without weight does not count, whatever it holds: the cell behind the last one, which holds zeros, stands in. */
+OCTOBEV_INLINE void find_taps(const Warp *warp, ptrdiff_t i, ptrdiff_t first, WarpTaps *OCTOBEV_RESTRICT taps)
 {
     const double *m = warp->source_from_target;
-    const ptrdiff_t ny = warp->ny, count = last - first;
+    const ptrdiff_t ny = warp->ny;
     const int32_t along = ny > 1, across = warp->nx > 1 ? (int32_t)ny : 0;
-    int32_t cell[WARP_CELLS];
-    float w00[WARP_CELLS], w01[WARP_CELLS], w10[WARP_CELLS], w11[WARP_CELLS], rest[WARP_CELLS];
-    for (ptrdiff_t k = 0; k < count; k++) {
+    const int32_t nothing = (int32_t)(warp->nx * ny);
+    const float fill = warp->fill;
+    for (int k = 0; k < WARP_CELLS; k++) {
         double x = m[0] * (double)i + m[1] * (double)(first + k) + m[2];
         double y = m[3] * (double)i + m[4] * (double)(first + k) + m[5];
         int32_t cx = pair_at(x, warp->nx), cy = pair_at(y, ny);
         float x0 = hat(x, cx), x1 = across ? hat(x, cx + 1.0) : 0.0f;
         float y0 = hat(y, cy), y1 = along ? hat(y, cy + 1.0) : 0.0f;
-        cell[k] = cx * (int32_t)ny + cy;
-        w00[k] = x0 * y0;
-        w01[k] = x0 * y1;
-        w10[k] = x1 * y0;
-        w11[k] = x1 * y1;
-        rest[k] = weighted(1 - (x0 + x1) * (y0 + y1), warp->fill);
-    }
-    for (ptrdiff_t plane = 0; plane < warp->planes; plane++) {
-        const float *s = source + plane * warp->nx * ny;
-        float *to = out + (plane * warp->target_nx + i) * warp->target_ny + first;
-        for (ptrdiff_t k = 0; k < count; k++) {
-            const float *at = s + cell[k];
-            to[k] = weighted(w00[k], at[0]) + weighted(w01[k], at[along]) + weighted(w10[k], at[across])
-                + weighted(w11[k], at[across + along]) + rest[k];
-        }
+        int32_t cell = cx * (int32_t)ny + cy;
+        float w00 = x0 * y0, w01 = x0 * y1, w10 = x1 * y0, w11 = x1 * y1, rest = 1 - (x0 + x1) * (y0 + y1);
+        taps->weight[0][k] = w00;
+        taps->weight[1][k] = w01;
+        taps->weight[2][k] = w10;
+        taps->weight[3][k] = w11;
+        taps->cell[0][k] = w00 > 0 ? cell : nothing;
+        taps->cell[1][k] = w01 > 0 ? cell + along : nothing;
+        taps->cell[2][k] = w10 > 0 ? cell + across : nothing;
+        taps->cell[3][k] = w11 > 0 ? cell + across + along : nothing;
+        taps->rest[k] = rest > 0 ? rest * fill : 0.0f;
     }
 }
 
-/* Rows WARP_ROWS * part and on of every plane. */
+/* Row i of up to WARP_LANES planes. `cells` holds the source cell by cell, [nx * ny + 1][WARP_LANES], the last all 0. */
+OCTOBEV_INLINE void warp_row(const Warp *warp, const float *OCTOBEV_RESTRICT cells, ptrdiff_t lanes,
+                             float *OCTOBEV_RESTRICT out, ptrdiff_t i)
+{
+    const ptrdiff_t plane = warp->target_nx * warp->target_ny;
+    float sampled[WARP_CELLS * WARP_LANES];
+    WarpTaps taps;
+    for (ptrdiff_t first = 0; first < warp->target_ny; first += WARP_CELLS) {
+        ptrdiff_t left = warp->target_ny - first, count = left < WARP_CELLS ? left : WARP_CELLS;
+        find_taps(warp, i, first, &taps);
+        for (ptrdiff_t k = 0; k < count; k++) {
+            float *to = sampled + k * WARP_LANES;
+            const float *a = cells + (ptrdiff_t)taps.cell[0][k] * WARP_LANES;
+            const float *b = cells + (ptrdiff_t)taps.cell[1][k] * WARP_LANES;
+            const float *c = cells + (ptrdiff_t)taps.cell[2][k] * WARP_LANES;
+            const float *d = cells + (ptrdiff_t)taps.cell[3][k] * WARP_LANES;
+            const float wa = taps.weight[0][k], wb = taps.weight[1][k], wc = taps.weight[2][k], wd = taps.weight[3][k];
+            const float rest = taps.rest[k];
+#ifdef OCTOBEV_VECTORS
+            *(f16 *)to = wa * *(const f16 *)a + wb * *(const f16 *)b + wc * *(const f16 *)c + wd * *(const f16 *)d + rest;
+#else
+            for (int lane = 0; lane < WARP_LANES; lane++)
+                to[lane] = wa * a[lane] + wb * b[lane] + wc * c[lane] + wd * d[lane] + rest;
+#endif
+        }
+        transpose(sampled, WARP_LANES, out + i * warp->target_ny + first, plane, count, lanes);
+    }
+}
+
+static ptrdiff_t warp_parts(const Warp *warp) { return (warp->planes + WARP_LANES - 1) / WARP_LANES; }
+
+/* Floats of a part's room: [nx * ny + 1][WARP_LANES], the last cell all 0. */
+static ptrdiff_t warp_room(const Warp *warp) { return (warp->nx * warp->ny + 1) * WARP_LANES; }
+
+/* WARP_LANES planes, or what is left: turned into cells, sampled, turned back. Planes are read and written in long
+ * runs, which costs half of picking four values of each plane for each cell when they come from memory. */
 OCTOBEV_CLONES
 static void warp_planes_part(void *job, ptrdiff_t part)
 {
     const Warp *warp = (const Warp *)job;
-    ptrdiff_t i = part * WARP_ROWS, rows = warp->target_nx - i < WARP_ROWS ? warp->target_nx - i : WARP_ROWS;
-    for (ptrdiff_t last = i + rows; i < last; i++) {
-        for (ptrdiff_t first = 0; first < warp->target_ny; first += WARP_CELLS) {
-            ptrdiff_t left = warp->target_ny - first;
-            warp_cells(warp, warp->source, warp->out, i, first, first + (left < WARP_CELLS ? left : WARP_CELLS));
-        }
-    }
+    const ptrdiff_t first = part * WARP_LANES, plane = warp->nx * warp->ny;
+    const ptrdiff_t lanes = warp->planes - first < WARP_LANES ? warp->planes - first : WARP_LANES;
+    float *cells = warp->cells + part * warp_room(warp);
+    memset(cells + plane * WARP_LANES, 0, WARP_LANES * sizeof(float));
+    if (lanes < WARP_LANES)
+        memset(cells, 0, (size_t)plane * WARP_LANES * sizeof(float));
+    transpose(warp->source + first * plane, plane, cells, WARP_LANES, lanes, plane);
+    for (ptrdiff_t i = 0; i < warp->target_nx; i++)
+        warp_row(warp, cells, lanes, warp->out + first * warp->target_nx * warp->target_ny, i);
 }
 
 /* Nearest cell; halves go up. */

@@ -9,6 +9,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, malloc
 
 import numpy as np
 
@@ -23,8 +24,6 @@ cdef extern from "crew.h" nogil:
     ctypedef void (*CrewRun)(int threads, ptrdiff_t parts, CrewWork work, void* job) noexcept
 
 cdef extern from "warp.h" nogil:
-    const int WARP_ROWS
-
     ctypedef struct Warp:
         ptrdiff_t nx, ny
         ptrdiff_t target_nx, target_ny
@@ -33,7 +32,10 @@ cdef extern from "warp.h" nogil:
         float fill
         const float* source
         float* out
+        float* cells
 
+    ptrdiff_t warp_parts(const Warp* warp) noexcept
+    ptrdiff_t warp_room(const Warp* warp) noexcept
     void warp_planes_part(void* job, ptrdiff_t part) noexcept
     void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i) noexcept
 
@@ -61,8 +63,12 @@ def warp_planes(
         out[:, :, :] = fill
         return
     warp.source, warp.out = &source[0, 0, 0], &out[0, 0, 0]
+    warp.cells = <float*> malloc(warp_parts(&warp) * warp_room(&warp) * sizeof(float))
+    if warp.cells is NULL:
+        raise MemoryError()
     with nogil:
-        crew_run(threads, (warp.target_nx + WARP_ROWS - 1) // WARP_ROWS, warp_planes_part, &warp)
+        crew_run(threads, warp_parts(&warp), warp_planes_part, &warp)
+        free(warp.cells)
 
 
 def warp_mask(

@@ -47,10 +47,22 @@ def source_from_target_cells(
     -------
     float64 [2, 3], maps homogeneous indices of target cells (centre of cell i at index i) to source cell indices
     """
-    rotation = motion.rotation[:2, :2]
+    (cos, _, _, x), (sin, _, _, y) = motion.matrix[:2].tolist()
+    return _affine_cells(cos, sin, x - source_origin[0], y - source_origin[1], target_origin, resolution_m)
+
+
+def _affine_cells(
+    cos: float, sin: float, x_m: float, y_m: float, target_origin: tuple[float, float], resolution_m: float
+) -> NDArray[np.float64]:
+    """`source_from_target_cells` of a turn and a shift, in plain numbers, which take a fifth of small arrays' time."""
     half = 0.5 * resolution_m
-    start = rotation @ (np.asarray(target_origin) + half) + motion.translation_m[:2] - np.asarray(source_origin) - half
-    return np.column_stack((rotation, start / resolution_m))
+    i, j = target_origin[0] + half, target_origin[1] + half
+    return np.array(
+        (
+            (cos, -sin, (cos * i - sin * j + x_m - half) / resolution_m),
+            (sin, cos, (sin * i + cos * j + y_m - half) / resolution_m),
+        )
+    )
 
 
 def carry_raster(
@@ -64,7 +76,11 @@ def carry_raster(
     before_from_now : ego-motion; only its planar part is used
     """
     origin = (grid.x_min_m, grid.y_min_m)
-    matrix = source_from_target_cells(origin, origin, grid.resolution_m, planar_motion(before_from_now))
+    (forward, _, _, x), (left, _, _, y) = before_from_now.matrix[
+        :2
+    ].tolist()  # planar_motion without the checks of a pose
+    length = math.hypot(forward, left)
+    matrix = _affine_cells(forward / length, left / length, x - origin[0], y - origin[1], origin, grid.resolution_m)
     warp.warp_planes(raster, matrix, out, num_threads=num_threads)
 
 
