@@ -17,24 +17,21 @@ typedef struct {
     float *right, *down;
 } Places;
 
-#define PAIR_BYTES 8 /* of two pixels of three or four bytes each */
+enum {
+    PAIR_BYTES = 8, /* of two pixels of three or four bytes each */
+    BLOCK = 64,     /* samples that are copied, then blended: few, so that one block's copies overlap another's sums */
+    CACHE_LINE = 64
+};
 
-/* The pixels around the samples of a row: PAIR_BYTES for each above it and below it; of YUV also their brightness and
- * colour. */
+/* The pixels around the samples of a block: a pair above each, and one below. */
 typedef struct {
-    uint32_t *pairs[2];
-    uint8_t *luma, *blue, *red;
+    uint32_t pairs[2][BLOCK * PAIR_BYTES / 4];
 } Neighbours;
 
-OCTOBEV_INLINE Neighbours carve_neighbours(Memory *memory, ptrdiff_t width)
+OCTOBEV_INLINE Places places_from(const Places *places, ptrdiff_t x)
 {
-    Neighbours own;
-    for (int lower = 0; lower < 2; lower++)
-        own.pairs[lower] = (uint32_t *)carve(memory, PAIR_BYTES * width);
-    own.luma = (uint8_t *)carve(memory, 2 * width);
-    own.blue = (uint8_t *)carve(memory, 2 * width);
-    own.red = (uint8_t *)carve(memory, 2 * width);
-    return own;
+    const Places rest = {places->column + x, places->line + x, places->place + x, places->right + x, places->down + x};
+    return rest;
 }
 
 /* ---- pairs ---- */
@@ -52,31 +49,27 @@ OCTOBEV_INLINE int has_plain_pairs(const Image *image)
  * Where samples are far apart, no hardware foresees which lines come next: the same pairs `ahead` bytes on are asked
  * for now, if that is not 0. This halves the time for images that are not in the nearest caches. */
 OCTOBEV_INLINE void copy_pairs(const uint8_t *from, const uint8_t *end, ptrdiff_t ahead, const ptrdiff_t *place,
-                               ptrdiff_t step, ptrdiff_t width, uint32_t *OCTOBEV_RESTRICT pairs)
+                               ptrdiff_t step, ptrdiff_t count, uint32_t *OCTOBEV_RESTRICT pairs)
 {
-    enum { BLOCK = 16, CACHE_LINE = 64 };
     const ptrdiff_t room = end - from - PAIR_BYTES;
-    for (ptrdiff_t x = 0; x < width; x += BLOCK) {
-        const ptrdiff_t after = x + BLOCK < width ? x + BLOCK : width;
-        int fits = 1;
-        for (ptrdiff_t at = place[x]; ahead && at <= place[after - 1]; at += CACHE_LINE)
-            OCTOBEV_PREFETCH(from + at + ahead);
-        for (ptrdiff_t i = x; i < after; i++)
-            fits &= place[i] <= room;
-        if (fits)
-            for (ptrdiff_t i = x; i < after; i++)
-                memcpy(pairs + 2 * i, from + place[i], PAIR_BYTES);
-        else
-            for (ptrdiff_t i = x; i < after; i++)
-                memcpy(pairs + 2 * i, from + place[i], place[i] <= room ? PAIR_BYTES : (size_t)step + 3);
-    }
+    int fits = 1; /* asked once for the block: a comparison for each pair costs a third more */
+    for (ptrdiff_t at = place[0]; ahead && at <= place[count - 1]; at += CACHE_LINE)
+        OCTOBEV_PREFETCH(from + at + ahead);
+    for (ptrdiff_t x = 0; x < count; x++)
+        fits &= place[x] <= room;
+    if (fits)
+        for (ptrdiff_t x = 0; x < count; x++)
+            memcpy(pairs + 2 * x, from + place[x], PAIR_BYTES);
+    else
+        for (ptrdiff_t x = 0; x < count; x++)
+            memcpy(pairs + 2 * x, from + place[x], place[x] <= room ? PAIR_BYTES : (size_t)step + 3);
 }
 
 /* Pairs of packed pixels, from channels at any distance; `step` 0: the image is one pixel wide. */
 OCTOBEV_INLINE void pack_pairs(const uint8_t *from, const ptrdiff_t *place, ptrdiff_t step, ptrdiff_t channel,
-                               ptrdiff_t width, uint32_t *OCTOBEV_RESTRICT pairs)
+                               ptrdiff_t count, uint32_t *OCTOBEV_RESTRICT pairs)
 {
-    for (ptrdiff_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < count; x++) {
         const uint8_t *left = from + place[x], *right = left + step;
         pairs[2 * x] = packed_pixel(left[0], left[channel], left[2 * channel]);
         pairs[2 * x + 1] = packed_pixel(right[0], right[channel], right[2 * channel]);
@@ -84,14 +77,13 @@ OCTOBEV_INLINE void pack_pairs(const uint8_t *from, const ptrdiff_t *place, ptrd
 }
 
 /* Pairs of packed pixels of YUV, `lower` lines below the samples' lines. */
-OCTOBEV_INLINE void convert_pairs(const Image *image, ptrdiff_t step, const Places *places, int lower, ptrdiff_t width,
-                                  const Neighbours *own)
+OCTOBEV_INLINE void convert_pairs(const Image *image, ptrdiff_t step, const Places *places, int lower, ptrdiff_t count,
+                                  uint32_t *OCTOBEV_RESTRICT pairs)
 {
     const ptrdiff_t stride = image->row_stride, last = image->height - 1;
     const int shift = image->chroma_shift;
-    uint8_t *OCTOBEV_RESTRICT luma = own->luma, *OCTOBEV_RESTRICT blue = own->blue, *OCTOBEV_RESTRICT red = own->red;
-    uint32_t *OCTOBEV_RESTRICT pairs = own->pairs[lower];
-    for (ptrdiff_t i = 0; i < width; i++) {
+    uint8_t luma[2 * BLOCK], blue[2 * BLOCK], red[2 * BLOCK];
+    for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t x = places->column[i], across = (x & 1) * 2 * step;
         const ptrdiff_t y = places->line[i] + lower < last ? places->line[i] + lower : last;
         const uint8_t *left = image->data + y * stride + x * step;
@@ -103,7 +95,7 @@ OCTOBEV_INLINE void convert_pairs(const Image *image, ptrdiff_t step, const Plac
         red[2 * i] = colour[step];
         red[2 * i + 1] = colour[across + step];
     }
-    for (ptrdiff_t at = 0; at < 2 * width; at++)
+    for (ptrdiff_t at = 0; at < 2 * count; at++)
         pairs[at] = bgr_pixel(luma[at], blue[at], red[at]);
 }
 
@@ -129,43 +121,68 @@ OCTOBEV_INLINE float blend(const uint32_t *upper, const uint32_t *lower, int lef
 }
 
 /* Blends pairs whose second pixel lies `step` bytes behind the first. */
-OCTOBEV_INLINE void blend_row(const Neighbours *own, const Places *places, int step, ptrdiff_t width,
+OCTOBEV_INLINE void blend_block(const Neighbours *own, const Places *places, int step, ptrdiff_t count,
                               const Samples *samples)
 {
     const uint32_t *upper = own->pairs[0], *lower = own->pairs[1];
     const float *across = places->right, *down = places->down;
     float *OCTOBEV_RESTRICT first = samples->channel[0], *OCTOBEV_RESTRICT second = samples->channel[1];
     float *OCTOBEV_RESTRICT third = samples->channel[2];
-    for (ptrdiff_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < count; x++) {
         first[x] = blend(upper + 2 * x, lower + 2 * x, 0, step, across[x], down[x]);
         second[x] = blend(upper + 2 * x, lower + 2 * x, 1, step + 1, across[x], down[x]);
         third[x] = blend(upper + 2 * x, lower + 2 * x, 2, step + 2, across[x], down[x]);
     }
 }
 
+/* Pairs of a block, `lower` lines below the samples' lines; `from` is that line too. `ahead`: see copy_pairs.
+ * `plain_step`: bytes between pixels that can be copied as they are, 0: they must be packed first. */
+OCTOBEV_INLINE void pair_up(const Image *image, const uint8_t *from, ptrdiff_t ahead, const Places *places, int lower,
+                            int plain_step, ptrdiff_t count, uint32_t *pairs)
+{
+    if (plain_step)
+        copy_pairs(from, image_end(image), ahead, places->place, plain_step, count, pairs);
+    else if (!image->chroma)
+        pack_pairs(from, places->place, image->width > 1 ? image->pixel_stride : 0, image->channel_stride, count, pairs);
+    else if (image->pixel_stride == 1) /* steps that the compiler knows */
+        convert_pairs(image, 1, places, lower, count, pairs);
+    else
+        convert_pairs(image, 2, places, lower, count, pairs);
+}
+
+OCTOBEV_INLINE void sample_block(const Image *image, const uint8_t *line, ptrdiff_t ahead, const Places *places,
+                                 int plain_step, ptrdiff_t count, const Samples *samples)
+{
+    Neighbours own;
+    pair_up(image, line, ahead, places, 0, plain_step, count, own.pairs[0]);
+    pair_up(image, line + (image->height > 1 ? image->row_stride : 0), ahead, places, 1, plain_step, count,
+            own.pairs[1]);
+    blend_block(&own, places, plain_step ? plain_step : PACKED_BYTES, count, samples);
+}
+
+OCTOBEV_INLINE void sample_blocks(const Image *image, const uint8_t *line, ptrdiff_t ahead, const Places *places,
+                                  int plain_step, ptrdiff_t width, const Samples *samples)
+{
+    for (ptrdiff_t x = 0; x < width; x += BLOCK) {
+        const Places block = places_from(places, x);
+        const Samples to = samples_from(samples, x);
+        if (x + BLOCK <= width) /* a count that the compiler knows: loops without ends */
+            sample_block(image, line, ahead, &block, plain_step, BLOCK, &to);
+        else
+            sample_block(image, line, ahead, &block, plain_step, width - x, &to);
+    }
+}
+
 /* Samples a row, whose places are counted from `line`. `ahead`: see copy_pairs. */
 OCTOBEV_INLINE void sample_row(const Image *image, const uint8_t *line, ptrdiff_t ahead, const Places *places,
-                               ptrdiff_t width, const Neighbours *own, const Samples *samples)
+                               ptrdiff_t width, const Samples *samples)
 {
-    const int is_plain = has_plain_pairs(image);
-    for (int lower = 0; lower < 2; lower++) {
-        const uint8_t *from = line + (lower && image->height > 1 ? image->row_stride : 0);
-        if (is_plain && image->pixel_stride == 3) /* steps that the compiler knows */
-            copy_pairs(from, image_end(image), ahead, places->place, 3, width, own->pairs[lower]);
-        else if (is_plain)
-            copy_pairs(from, image_end(image), ahead, places->place, 4, width, own->pairs[lower]);
-        else if (!image->chroma)
-            pack_pairs(from, places->place, image->width > 1 ? image->pixel_stride : 0, image->channel_stride, width,
-                       own->pairs[lower]);
-        else if (image->pixel_stride == 1)
-            convert_pairs(image, 1, places, lower, width, own);
-        else
-            convert_pairs(image, 2, places, lower, width, own);
-    }
-    if (is_plain && image->pixel_stride == 3)
-        blend_row(own, places, 3, width, samples);
+    if (has_plain_pairs(image) && image->pixel_stride == 3) /* steps that the compiler knows */
+        sample_blocks(image, line, ahead, places, 3, width, samples);
+    else if (has_plain_pairs(image))
+        sample_blocks(image, line, ahead, places, 4, width, samples);
     else
-        blend_row(own, places, PACKED_BYTES, width, samples);
+        sample_blocks(image, line, ahead, places, 0, width, samples);
 }
 
 #endif

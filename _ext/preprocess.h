@@ -25,7 +25,6 @@ typedef struct {
 typedef struct {
     Samples samples;
     Places places; /* bilinear: of the row */
-    Neighbours neighbours;
     uint16_t *whole; /* area: sums of lines that weigh the same, of all lines, weights of lines, a packed line */
     float *sums, *weights;
     uint8_t *packed;
@@ -51,7 +50,6 @@ OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
         own.places = plan->places;
         own.places.line = (int32_t *)carve(memory, 4 * width);
         own.places.down = (float *)carve(memory, 4 * width);
-        own.neighbours = carve_neighbours(memory, width);
     }
     return own;
 }
@@ -135,7 +133,7 @@ OCTOBEV_INLINE void resize_row_bilinear(const Resize *plan, ptrdiff_t y, const R
         own->places.down[x] = way;
     }
     sample_row(&plan->image, plan->image.data + line * stride, skips_lines ? (later_line - line) * stride : 0,
-               &own->places, plan->inset_width, &own->neighbours, &own->samples);
+               &own->places, plan->inset_width, &own->samples);
 }
 
 OCTOBEV_INLINE const uint8_t *source_row(const Resize *plan, ptrdiff_t row, uint8_t *packed)
@@ -198,7 +196,6 @@ typedef struct {
     Samples samples;
     Places places;
     uint8_t *outside; /* whether a position is outside of the image */
-    Neighbours neighbours;
 } RemapScratch;
 
 OCTOBEV_INLINE RemapScratch carve_remap(const Remap *plan, Memory *memory)
@@ -212,7 +209,6 @@ OCTOBEV_INLINE RemapScratch carve_remap(const Remap *plan, Memory *memory)
     own.places.right = (float *)carve(memory, 4 * width);
     own.places.down = (float *)carve(memory, 4 * width);
     own.outside = (uint8_t *)carve(memory, width);
-    own.neighbours = carve_neighbours(memory, width);
     return own;
 }
 
@@ -260,7 +256,7 @@ static void remap_row(const Remap *plan, ptrdiff_t row, int thread)
     Memory memory = {plan->scratch + thread * plan->scratch_bytes, 0};
     const RemapScratch own = carve_remap(plan, &memory);
     const int any = locate_row(plan, row, &own);
-    sample_row(&plan->image, plan->image.data, 0, &own.places, width, &own.neighbours, &own.samples);
+    sample_row(&plan->image, plan->image.data, 0, &own.places, width, &own.samples);
     for (ptrdiff_t c = 0; any && c < plan->out.channels; c++)
         for (ptrdiff_t x = 0; x < width; x++)
             if (own.outside[x])

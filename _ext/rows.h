@@ -40,6 +40,12 @@ OCTOBEV_INLINE Samples carve_samples(Memory *memory, ptrdiff_t width)
     return samples;
 }
 
+OCTOBEV_INLINE Samples samples_from(const Samples *samples, ptrdiff_t x)
+{
+    const Samples rest = {{samples->channel[0] + x, samples->channel[1] + x, samples->channel[2] + x}};
+    return rest;
+}
+
 /* ---- output ---- */
 
 OCTOBEV_INLINE uint8_t rounded(float value)
@@ -54,6 +60,8 @@ OCTOBEV_INLINE void write_channel(const Output *out, ptrdiff_t c, ptrdiff_t at, 
     const float scale = out->scale[c], offset = out->offset[c];
     if (out->is_float) {
         float *to = (float *)out->data + at;
+        for (ptrdiff_t x = 0; step == 1 && x < width; x += 16) /* the same columns a few rows on */
+            OCTOBEV_PREFETCH(to + x + 4 * width);
         for (ptrdiff_t x = 0; x < width; x++)
             to[x * step] = from[x] * scale + offset;
     } else {

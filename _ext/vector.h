@@ -31,9 +31,9 @@
 #define OCTOBEV_INLINE static inline
 #endif
 
-/* Asks for a cache line before it is needed; any address may be named. */
+/* Asks for a cache line before it is needed, into the second cache, whose queue is longer; any address may be named. */
 #if defined(__GNUC__)
-#define OCTOBEV_PREFETCH(address) __builtin_prefetch(address)
+#define OCTOBEV_PREFETCH(address) __builtin_prefetch(address, 0, 2)
 #else
 #define OCTOBEV_PREFETCH(address) ((void)(address))
 #endif
