@@ -143,7 +143,8 @@ OCTOBEV_INLINE void pair_up(const Image *image, const uint8_t *from, ptrdiff_t a
     if (plain_step)
         copy_pairs(from, image_end(image), ahead, places->place, plain_step, count, pairs);
     else if (!image->chroma)
-        pack_pairs(from, places->place, image->width > 1 ? image->pixel_stride : 0, image->channel_stride, count, pairs);
+        pack_pairs(from, places->place, image->width > 1 ? image->pixel_stride : 0, image->channel_stride, count,
+                   pairs);
     else if (image->pixel_stride == 1) /* steps that the compiler knows */
         convert_pairs(image, 1, places, lower, count, pairs);
     else
