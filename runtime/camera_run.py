@@ -10,12 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import ImageError, NetworkError
+from ..errors import NetworkError
+from .camera_images import ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
-from .frames import Frame
 from .predictions import CameraPrediction
-from .preprocess import InputPlan
 from .session import Binding
 from .stages import StageTimes
 from .workers import Piece, Workers
@@ -59,15 +58,13 @@ class Group:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of one camera's frame.
+    """What became of one camera's image.
 
-    absence : why it could not be used
     failure : why the network gave nothing
     given : what it gave, by tensor
     invalid : output -> why that one is not valid
     """
 
-    absence: str | None = None
     failure: str | None = None
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
@@ -76,50 +73,41 @@ class _Outcome:
 class CameraRun:
     """One run, in pieces of work that may each be done on any thread, those of one list in any order.
 
-    First all :meth:`preparations` (decode, preprocess), then all :meth:`pieces` (run, activation): now everything is
-    there that is cast to the ground. Then :meth:`rest`: what is only handed on. One camera after another through all of
-    it would be slower: after a network has run, the code for everything else comes from memory again.
+    First the images are prepared (decode, preprocess), then come all :meth:`pieces` (run, activation): now everything
+    is there that is cast to the ground. Then :meth:`rest`: what is only handed on. One camera after another through all
+    of it would be slower: after a network has run, the code for everything else comes from memory again.
 
     Parameters
     ----------
-    plans, images : of every camera: how its frame becomes an image, and where the network reads it
+    images : their preparation, which other networks may share
     outputs : what is made of what the network gives, by name
     cast_down : those whose rows the ground reads
     predict : copies a camera's part of an output: name, number of the camera
     groups : the cameras in batches
-    frames : camera name -> frame; cameras without one are left out
-    stages : gets `decode`, `preprocess`, `network`, `activation` and `collect`
+    stages : gets `network`, `activation` and `collect`
     """
 
     def __init__(
         self,
-        plans: Sequence[InputPlan],
-        images: NDArray[Any],
+        images: ImagePreparation,
         outputs: Mapping[str, AnyOutput],
         cast_down: Collection[str],
         predict: Callable[[str, int], CameraPrediction],
         groups: Sequence[Group],
-        frames: Mapping[str, Frame],
         stages: StageTimes,
     ) -> None:
-        self._plans = plans
-        self._images = images
+        self.images = images
         self._outputs = outputs
         self._cast_down = cast_down
         self._predict = predict
         self._groups = groups
-        self._frames = frames
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
-        self._outcomes = [_Outcome() for _ in plans]
+        self._outcomes = [_Outcome() for _ in self._cameras]
         self._predictions: dict[str, dict[str, CameraPrediction]] = {}
 
-    def preparations(self) -> list[Piece]:
-        """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        return [partial(self._prepare, *camera) for camera in self._cameras]
-
     def pieces(self) -> list[Piece]:
-        """Return what is to be done then."""
+        """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
         return [partial(self._run, group) for group in self._groups]
 
     def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
@@ -135,20 +123,15 @@ class CameraRun:
 
     def results(self) -> CameraResults:
         """Tell how it went; before the rest is done, for what is cast to the ground."""
-        outcomes = {name: self._outcomes[number] for number, name in self._cameras}
         return CameraResults(
-            frozenset(name for name, outcome in outcomes.items() if outcome.absence is None),
+            frozenset(name for number, name in self._cameras if self._has_image(number)),
+            self.images.unusable(),
             {
-                name: outcome.absence
-                for name, outcome in outcomes.items()
-                if outcome.absence is not None and name in self._frames
-            },
-            {
-                f"{output}/{name}": outcome.invalid[output]
-                for name, outcome in outcomes.items()
-                if outcome.invalid
+                f"{output}/{name}": self._outcomes[number].invalid[output]
+                for number, name in self._cameras
+                if self._outcomes[number].invalid
                 for output in self._outputs
-                if output in outcome.invalid
+                if output in self._outcomes[number].invalid
             },
         )
 
@@ -156,31 +139,19 @@ class CameraRun:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
         return {name: self._predictions[name] for name in self._outputs if name in self._predictions}
 
-    def _prepare(self, number: int, name: str) -> None:
-        """Fill a camera's image, with zeros where that cannot be."""
-        frame, absence = self._frames.get(name), None
-        if frame is None:
-            absence = "no frame"
-        else:
-            try:
-                self._plans[number].run(frame, self._images[number], self._stages)
-            except ImageError as error:
-                absence = str(error)
-        if absence is not None:
-            self._images[number] = 0
-            self._outcomes[number].absence = absence
+    def _has_image(self, number: int) -> bool:
+        return self.images.absences[number] is None
 
     def _run(self, group: Group) -> None:
-        outcomes = [self._outcomes[number] for number in group.numbers]
-        if any(outcome.absence is None for outcome in outcomes):
+        if any(map(self._has_image, group.numbers)):
             failure, given = None, {}
             try:
                 with self._stages.measure("network", group.names):
                     given = group.binding.run()
             except NetworkError as error:
                 failure = str(error)
-            for outcome in outcomes:
-                outcome.failure, outcome.given = failure, given
+            for number in group.numbers:
+                self._outcomes[number].failure, self._outcomes[number].given = failure, given
         with self._stages.measure("activation", group.names):
             for name in self._outputs:
                 if name in self._cast_down:
@@ -196,18 +167,18 @@ class CameraRun:
                     self._predictions[name] = {
                         camera: self._predict(name, number)
                         for number, camera in self._cameras
-                        if (outcome := self._outcomes[number]).absence is None and name not in outcome.invalid
+                        if self._has_image(number) and name not in self._outcomes[number].invalid
                     }
 
     def _finish(self, name: str, numbers: Iterable[int]) -> None:
         output = self._outputs[name]
         for number in numbers:
             outcome = self._outcomes[number]
-            if outcome.absence is None and outcome.failure is None:
+            if self._has_image(number) and outcome.failure is None:
                 reason = output.finish(number, outcome.given)
             else:
                 output.clear(number)
-                reason = outcome.failure if outcome.absence is None else None
+                reason = outcome.failure if self._has_image(number) else None
             if reason:
                 outcome.invalid[name] = reason
 
@@ -242,7 +213,8 @@ class Perception:
     @contextmanager
     def networks_running(self, workers: Workers) -> Iterator[None]:
         """Have the other threads begin with the images while this one runs the block; then all run the networks."""
-        with workers.begin([piece for run in self._runs.values() for piece in run.preparations()]):
+        preparations = {id(run.images): run.images for run in self._runs.values()}
+        with workers.begin([piece for images in preparations.values() for piece in images.pieces()]):
             yield
         workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]).finish()
 

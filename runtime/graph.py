@@ -82,9 +82,9 @@ class Graph:
         self._arrangement = arrangement
         self.rig = rig
         self._new: list[HydraNet] = []
-        self.hydranets = {
-            name: self._hydranet(bundle, name, outputs, sessions, before) for name, outputs in plan.networks.items()
-        }
+        self.hydranets: dict[str, HydraNet] = {}
+        for name, outputs in plan.networks.items():
+            self.hydranets[name] = self._hydranet(bundle, name, outputs, sessions, before)
         self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
         self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
@@ -119,7 +119,8 @@ class Graph:
 
     def begin_cameras(self, frames: Mapping[str, Frame], stages: StageTimes) -> Perception:
         """Begin to run the per-camera networks on the frames of one instant, see :meth:`HydraNet.begin`."""
-        runs = {name: net.begin(frames, stages) for name, net in self.hydranets.items()}
+        images = {net.images: net.images.begin(frames, stages) for net in self.hydranets.values()}
+        runs = {name: net.begin(images[net.images], stages) for name, net in self.hydranets.items()}
         return Perception(runs, self._wanted)
 
     def keep(self, results: Mapping[str, CameraResults]) -> Percepts:
@@ -150,7 +151,8 @@ class Graph:
         if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
             return old
         plans = None if old is None else old.plans
-        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, self._arrangement)
+        images = [net.images for net in self.hydranets.values()]
+        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, images, self._arrangement)
         self._new.append(net)
         return net
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, InvalidArgument, expected
-from ..fusion.rig import Camera, Rig
+from ..fusion.rig import Rig
 from ..fusion.view import FeatureCamera
 from .arrangement import Arrangement
 from .bundle import Bundle
+from .camera_images import CameraImages, ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput, free_batch
 from .camera_run import AnyOutput, CameraResults, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
@@ -64,6 +65,7 @@ class HydraNet:
     outputs : names of the outputs to give
     cast_down : those of them whose rows are wanted
     plans : camera -> how its images become the network's, taken where the lens is still the same; others are made
+    images : of other networks; those that are what this one takes are read by it, too
     arrangement : how many images in one run where that is free
 
     Raises
@@ -81,6 +83,7 @@ class HydraNet:
         outputs: Sequence[str],
         cast_down: Collection[str],
         plans: Mapping[str, InputPlan] | None = None,
+        images: Iterable[CameraImages] = (),
         arrangement: Arrangement = _SIDE_BY_SIDE,
     ) -> None:
         self.name = name
@@ -93,8 +96,9 @@ class HydraNet:
         batch = first if isinstance(first, int) else free_batch(first, arrangement.batch, len(rig), raw)
         self._batch = batch
         groups = -(-len(rig) // batch)
-        self._plans = [_plan_for(camera, spec.input, plans or {}) for camera in rig]
-        self._images = np.zeros((groups * batch, *self._plans[0].shape), dtype=tensor.dtype)
+        shared = next((others for others in images if others.serves(rig, spec.input, groups * batch)), None)
+        self.images = CameraImages(rig, spec.input, groups * batch, plans) if shared is None else shared
+        self._plans = self.images.plans
         self._cast_down = frozenset(cast_down) & frozenset(outputs)
         self._outputs: dict[str, AnyOutput] = {}
         for key in outputs:
@@ -119,6 +123,7 @@ class HydraNet:
         cameras: Sequence[str] | None = None,
         sessions: Sessions | None = None,
         plans: Mapping[str, InputPlan] | None = None,
+        images: Iterable[CameraImages] = (),
         arrangement: Arrangement = _SIDE_BY_SIDE,
     ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
@@ -127,7 +132,7 @@ class HydraNet:
         ----------
         cameras : run on these only; None: on all that the network is meant for
         sessions : where the network is loaded; None: by itself
-        plans, arrangement : see :class:`HydraNet`
+        plans, images, arrangement : see :class:`HydraNet`
 
         Raises
         ------
@@ -139,7 +144,7 @@ class HydraNet:
         tensors = [tensor for key in outputs for tensor in _known(spec, key).tensors.values()]
         network = (Sessions(bundle) if sessions is None else sessions).load(name, tensors)
         cast_down = bundle.plan(bundle.outputs).cast_down & set(outputs)
-        return cls(name, spec, network, selected, outputs, cast_down, plans, arrangement)
+        return cls(name, spec, network, selected, outputs, cast_down, plans, images, arrangement)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -172,17 +177,15 @@ class HydraNet:
             plan.warm(pixel_formats)
         self._groups[0].binding.warm()
 
-    def begin(self, frames: Mapping[str, Frame], stages: StageTimes) -> CameraRun:
+    def begin(self, images: ImagePreparation, stages: StageTimes) -> CameraRun:
         """Begin a run on the frames of one instant; nothing is done before its pieces are.
 
         Parameters
         ----------
-        frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
-        stages : gets `decode`, `preprocess`, `network`, `activation` and `collect`
+        images : begun with :attr:`images`; networks that read the same images share one
+        stages : gets `network`, `activation` and `collect`
         """
-        return CameraRun(
-            self._plans, self._images, self._outputs, self._cast_down, self._camera_output, self._groups, frames, stages
-        )
+        return CameraRun(images, self._outputs, self._cast_down, self._camera_output, self._groups, stages)
 
     def run(
         self, frames: Mapping[str, Frame], workers: Workers | None = None, stages: StageTimes | None = None
@@ -191,14 +194,16 @@ class HydraNet:
 
         Parameters
         ----------
-        frames, stages : as for :meth:`begin`
+        frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
+        stages : gets `decode`, `preprocess`, `network`, `activation` and `collect`
         workers : do the cameras' work side by side; None: one after another on this thread
 
         Returns
         -------
         How it went. Images that cannot be used and numbers that are not finite are told there, not raised.
         """
-        run = self.begin(frames, StageTimes() if stages is None else stages)
+        stages = StageTimes() if stages is None else stages
+        run = self.begin(self.images.begin(frames, stages), stages)
         Perception({self.name: run}).run(Workers(1) if workers is None else workers)
         return run.results()
 
@@ -290,7 +295,7 @@ class HydraNet:
         members = slice(number * self._batch, (number + 1) * self._batch)
         cameras = self.cameras[members]
         bound = {name: array for output in self._outputs.values() for name, array in output.bound(number).items()}
-        inputs = {self.spec.input.tensor: self._images[members]}
+        inputs = {self.spec.input.tensor: self.images.array[members]}
         binding = self._network.bind(inputs, bound, network_id=self.name, cameras=cameras)
         return Group(range(len(self.cameras))[members], cameras, binding)
 
@@ -314,11 +319,6 @@ class HydraNet:
                     camera,
                     100 * plan.unseen_share,
                 )
-
-
-def _plan_for(camera: Camera, spec: ImageInput, plans: Mapping[str, InputPlan]) -> InputPlan:
-    known = plans.get(camera.name)
-    return known if known is not None and known.fits(camera.intrinsics, spec) else InputPlan(camera.intrinsics, spec)
 
 
 def _pixels_from_image(plan: InputPlan, stride: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import pytest
 from colours import HEIGHT, POISON, WIDTH, make_bundle, save
 from octobev.errors import InvalidArgument, NetworkError, RigError
 from octobev.fusion.pose import Pose
+from octobev.runtime.bundle import open_bundle
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 from onnx import TensorProto, helper
@@ -76,6 +77,36 @@ def test_only_wanted_outputs_are_there(bundle, rig):
         predictions = runtime.step(frame_set(front=picture(BLUE), rear=picture(RED)))
     assert not predictions.bev
     assert list(predictions.camera_outputs) == ["brightness"]
+
+
+def brightness_of(network, source, *changes):
+    """Entry of a per-camera network that gives the brightness of its image, as text of a manifest."""
+    entry = source[source.index("[networks.colours]") : source.index("[networks.colours.outputs")]
+    for before, after in (("networks.colours", f"networks.{network}"), *changes):
+        entry = entry.replace(before, after)
+    return f'{entry}[networks.{network}.outputs.{network}]\ntensor = "brightness"\nkind = "raw"\n'
+
+
+def test_networks_of_the_same_input_share_its_images(bundle, rig):
+    file = bundle.path / "bundle.toml"
+    text = file.read_text()
+    text += brightness_of("twin", text) + brightness_of("framed", text, ("dtype =", 'fit = "letterbox"\ndtype ='))
+    file.write_text(text)
+    broken = np.frombuffer(b"no image", dtype=np.uint8)
+    with Runtime(open_bundle(bundle.path), rig, ["brightness", "twin", "framed"], threads=2) as runtime:
+        for number, front in enumerate((picture(RED), picture(GREEN), broken, picture(BLUE))):
+            frames = frame_set(number, rear=picture((30, 30, 30)))
+            pixel_format = PixelFormat.JPEG if front is broken else PixelFormat.BGR8
+            frame = Frame("front", frames.timestamp_ns, front, pixel_format, frames.world_from_ego)
+            step = runtime.step(FrameSet(frames.timestamp_ns, (frame, *frames.frames), frames.world_from_ego))
+            given = step.camera_outputs
+            assert given["twin"].keys() == given["brightness"].keys() == given["framed"].keys()
+            assert {key: float(value.values) for key, value in given["twin"].items()} == {
+                **({} if front is broken else {"front": 85.0}),
+                "rear": 30.0,
+            }
+            prepared = [span.cameras for span in step.spans if span.stage == "preprocess"]
+            assert prepared.count(("rear",)) == 2  # once for two networks, once for the one that wants it otherwise
 
 
 def test_unknown_output_is_refused(bundle, rig):
