@@ -9,8 +9,8 @@
 #include "rows.h"
 
 /* Where the samples of a row lie: the left upper of their four pixels, and the ways from it to the right and down in
- * pixels, 0 .. 1. `place` is that pixel's distance, in bytes, from the line that it is counted from; `line` only counts
- * where the image is YUV. */
+ * pixels, 0 .. 1. `place` is that pixel's distance, in bytes, from the line that it is counted from; of YUV `column` and
+ * `line` count instead. */
 typedef struct {
     int32_t *column, *line;
     ptrdiff_t *place;
@@ -30,7 +30,12 @@ typedef struct {
 
 OCTOBEV_INLINE Places places_from(const Places *places, ptrdiff_t x)
 {
-    const Places rest = {places->column + x, places->line + x, places->place + x, places->right + x, places->down + x};
+    Places rest = *places;
+    rest.column += places->column ? x : 0;
+    rest.line += places->line ? x : 0;
+    rest.place += x;
+    rest.right += x;
+    rest.down += x;
     return rest;
 }
 

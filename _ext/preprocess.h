@@ -11,10 +11,10 @@
 typedef struct {
     Image image;
     Output out;
-    int by_area, is_packed; /* is_packed: area takes rows through pack_row first, always those of YUV */
+    int by_area, is_packed; /* is_packed: rows go through pack_row first, always those of YUV */
     double left, top, crop_width, crop_height;
     ptrdiff_t inset_x, inset_y, inset_width, inset_height;
-    ptrdiff_t first, count; /* columns of the source that area reads */
+    ptrdiff_t first, count; /* columns of the source that are read */
     Places places;          /* of bilinear samples, without those things that a row has of its own */
     Taps columns;           /* of area */
     ptrdiff_t scratch_bytes; /* for each thread */
@@ -25,9 +25,9 @@ typedef struct {
 typedef struct {
     Samples samples;
     Places places; /* bilinear: of the row */
-    uint16_t *whole; /* area: sums of lines that weigh the same, of all lines, weights of lines, a packed line */
+    uint8_t *packed; /* bilinear: two packed lines; area: one */
+    uint16_t *whole; /* area: sums of lines that weigh the same, of all lines, weights of lines */
     float *sums, *weights;
-    uint8_t *packed;
 } ResizeScratch;
 
 OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan)
@@ -48,8 +48,8 @@ OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
         own.packed = (uint8_t *)carve(memory, row);
     } else {
         own.places = plan->places;
-        own.places.line = (int32_t *)carve(memory, 4 * width);
         own.places.down = (float *)carve(memory, 4 * width);
+        own.packed = (uint8_t *)carve(memory, plan->is_packed ? 2 * PACKED_BYTES * plan->count : 0);
     }
     return own;
 }
@@ -63,7 +63,6 @@ OCTOBEV_INLINE void carve_tables(Resize *plan, Memory *memory)
         plan->columns.weight = (ptrdiff_t *)carve(memory, 8 * width);
         plan->columns.weights = (float *)carve(memory, 4 * (plan->count + 3 * width));
     } else {
-        plan->places.column = (int32_t *)carve(memory, 4 * width);
         plan->places.place = (ptrdiff_t *)carve(memory, 8 * width);
         plan->places.right = (float *)carve(memory, 4 * width);
     }
@@ -114,8 +113,8 @@ static void resize_tables(Resize *plan, uint8_t *base)
         } else {
             const ptrdiff_t column = bilinear_place(x, plan->inset_width, plan->left, plan->crop_width,
                                                     plan->image.width, &plan->places.right[x]);
-            plan->places.column[x] = (int32_t)column;
-            plan->places.place[x] = column * plan->image.pixel_stride;
+            plan->places.place[x] = plan->is_packed ? (column - plan->first) * PACKED_BYTES
+                                                    : column * plan->image.pixel_stride;
         }
     }
 }
@@ -128,9 +127,15 @@ OCTOBEV_INLINE void resize_row_bilinear(const Resize *plan, ptrdiff_t y, const R
     float way;
     const ptrdiff_t later_line = bilinear_place(later, rows, plan->top, plan->crop_height, plan->image.height, &way);
     const ptrdiff_t line = bilinear_place(y, rows, plan->top, plan->crop_height, plan->image.height, &way);
-    for (ptrdiff_t x = 0; x < plan->inset_width; x++) {
-        own->places.line[x] = (int32_t)line;
+    for (ptrdiff_t x = 0; x < plan->inset_width; x++)
         own->places.down[x] = way;
+    if (plan->is_packed) {
+        const Image lines = {own->packed, 2, plan->count, PACKED_BYTES * plan->count, PACKED_BYTES, 1, NULL, 0};
+        const ptrdiff_t below = line + 1 < plan->image.height ? line + 1 : line;
+        pack_row(&plan->image, line, plan->first, plan->count, (uint32_t *)own->packed);
+        pack_row(&plan->image, below, plan->first, plan->count, (uint32_t *)(own->packed + lines.row_stride));
+        sample_row(&lines, own->packed, 0, &own->places, plan->inset_width, &own->samples);
+        return;
     }
     sample_row(&plan->image, plan->image.data + line * stride, skips_lines ? (later_line - line) * stride : 0,
                &own->places, plan->inset_width, &own->samples);
