@@ -9,8 +9,8 @@
 #include "rows.h"
 
 /* Where the samples of a row lie: the left upper of their four pixels, and the ways from it to the right and down in
- * pixels, 0 .. 1. `place` is that pixel's distance, in bytes, from the line that it is counted from; of YUV `column` and
- * `line` count instead. */
+ * pixels, 0 .. 1. `place` is that pixel's distance, in bytes, from the line that it is counted from; of YUV `column`
+ * and `line` count instead. */
 typedef struct {
     int32_t *column, *line;
     ptrdiff_t *place;
