@@ -110,8 +110,9 @@ def _frames(material: Material) -> list[NDArray[np.uint8]]:
 
 
 def _rows_read(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The rows that bilinear sampling at 4:1 takes pixels from, uint8 [192, 2, 3840], the frame's own memory."""
-    return frame.reshape(HEIGHT, 4, -1)[:, 1:3]
+    """The rows that bilinear sampling at 4:1 takes pixels from, uint8 [192, 2 * 3840], the frame's own memory."""
+    row = frame[0].size
+    return frame.reshape(HEIGHT, -1)[:, row : 3 * row]
 
 
 def _read(pixels: NDArray[np.uint8]) -> None:
