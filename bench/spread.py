@@ -80,6 +80,7 @@ def take_turns(
     sides: Mapping[str, Sample],
     rounds: int,
     *,
+    runs: int = 2,
     warm_up: int = 2,
     settle_s: float = SETTLE_S,
     sleep: Callable[[float], None] = time.sleep,
@@ -90,13 +91,15 @@ def take_turns(
     ----------
     sides : name -> one run of it
     rounds : how many samples of each
+    runs : of one side in a row, the last of which counts: after a pause the first one waits for CPUs to wake up and for
+        code and data from memory, which in steady work are there
     warm_up : rounds before them that do not count
     settle_s, sleep : pause after each run, seconds
     """
     samples: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(-warm_up, rounds):
         for side, sample in sides.items():
-            figure = sample()
+            figure = [sample() for _ in range(runs)][-1]
             if settle_s > 0:
                 sleep(settle_s)
             if number >= 0:

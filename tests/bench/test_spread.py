@@ -5,9 +5,9 @@ from octobev.bench.spread import Spread, Turns, take_turns, wall_ms
 from octobev.errors import InvalidArgument
 
 
-def test_sides_run_in_turns_and_warm_up_does_not_count():
+def test_sides_run_twice_in_turns_and_neither_first_runs_nor_warm_up_count():
     order, pauses = [], []
-    figures = {"a": iter([9.0, 1.0, 2.0]), "b": iter([9.0, 3.0, 4.0])}
+    figures = {"a": iter([9.0, 9.0, 8.0, 1.0, 8.0, 2.0]), "b": iter([9.0, 9.0, 8.0, 3.0, 8.0, 4.0])}
 
     def side(name):
         def sample():
@@ -17,7 +17,7 @@ def test_sides_run_in_turns_and_warm_up_does_not_count():
         return sample
 
     turns = take_turns({"a": side("a"), "b": side("b")}, 2, warm_up=1, settle_s=0.5, sleep=pauses.append)
-    assert order == ["a", "b"] * 3
+    assert order == ["a", "a", "b", "b"] * 3
     assert pauses == [0.5] * 6
     assert turns.samples == {"a": (1.0, 2.0), "b": (3.0, 4.0)}
 
