@@ -36,7 +36,9 @@ def subscriber_import_ms(material: Material) -> Figures:
 def first_prediction_s(material: Material) -> Figures:
     """`octobev replay` of one set of an MCAP file: from nothing to the end of the process."""
     command = [sys.executable, "-m", "octobev", *_replay(material.drive, material.threads), "--duration", "0.01"]
-    turns = take_turns({"replay of one set": lambda: _run(command, material.folder)}, material.rounds(11), warm_up=1, runs=1)
+    turns = take_turns(
+        {"replay of one set": lambda: _run(command, material.folder)}, material.rounds(11), warm_up=1, runs=1
+    )
     note = "the whole command: one set of eight cameras, print and end; files are in the page cache"
     return Figures(turns["replay of one set"], {}, (note,))
 
