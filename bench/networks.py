@@ -55,19 +55,20 @@ class NetworksAlone:
     ----------
     bundle : the reference bundle
     variant : its arithmetic
-    cameras : how many
+    count : of cameras
     threads : in all
 
     Attributes
     ----------
+    per_camera, topdown, run : the runs of the cameras, of the top-down network, of both
     arrangement : what is kept, in words
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, cameras: int, threads: int) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, count: int, threads: int) -> None:
         random = np.random.default_rng(0)
         given = bundle.manifest.camera_networks[HYDRANET].input
         shape = (1, given.channels, given.height, given.width)
-        images = [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(cameras)]
+        images = [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
         self._pool = ThreadPoolExecutor(threads)
         hydranet, topdown = (bundle.model_bytes(name, variant) for name in (HYDRANET, TOPDOWN))
 
@@ -84,20 +85,25 @@ class NetworksAlone:
             inputs = {i.name: random.gamma(1.0, 0.5, i.shape).astype(np.float32) for i in loaded.get_inputs()}
             return BoundRun(loaded, inputs)
 
-        cameras_name, self.per_camera = _fastest(
-            {
-                "cameras side by side": side_by_side(camera_runs(session(hydranet, 1, spinning=False))),
-                "cameras in a row": in_a_row(camera_runs(session(hydranet, threads, spinning=False))),
-                "cameras in a row, spinning": in_a_row(camera_runs(session(hydranet, threads, spinning=True))),
-            }
-        )
-        ground_name, self.topdown = _fastest(
-            {
-                "top-down not spinning": ground_run(session(topdown, threads, spinning=False)),
-                "top-down spinning": ground_run(session(topdown, threads, spinning=True)),
-            }
-        )
-        self.arrangement = f"{cameras_name}; {ground_name}"
+        cameras_ways = {
+            "cameras side by side": side_by_side(camera_runs(session(hydranet, 1, spinning=False))),
+            "cameras in a row": in_a_row(camera_runs(session(hydranet, threads, spinning=False))),
+            "cameras in a row, spinning": in_a_row(camera_runs(session(hydranet, threads, spinning=True))),
+        }
+        ground_ways = {
+            "top-down not spinning": ground_run(session(topdown, threads, spinning=False)),
+            "top-down spinning": ground_run(session(topdown, threads, spinning=True)),
+        }
+        pairs = {
+            f"{cameras_way}; {ground_way}": (cameras, ground)
+            for cameras_way, cameras in cameras_ways.items()
+            for ground_way, ground in ground_ways.items()
+        }
+        # both together: threads that still spin for the one are in the way of the other
+        trials = {way: wall_ms(_one_after_the_other(*pair)) for way, pair in pairs.items()}
+        self.arrangement = take_turns(trials, _TRIAL_ROUNDS).fastest()
+        self.per_camera, self.topdown = pairs[self.arrangement]
+        self.run = _one_after_the_other(self.per_camera, self.topdown)
 
     @classmethod
     def of(cls, material: Material, variant: Variant | None = None) -> NetworksAlone:
@@ -105,13 +111,10 @@ class NetworksAlone:
         bundle = material.bundle
         return cls(bundle, bundle.variant if variant is None else variant, len(material.rig), material.threads)
 
-    def run(self) -> None:
-        """Run the networks of one set."""
-        self.per_camera()
-        self.topdown()
 
+def _one_after_the_other(first: Callable[[], object], then: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        first()
+        then()
 
-def _fastest(candidates: dict[str, Callable[[], object]]) -> tuple[str, Callable[[], object]]:
-    trial = take_turns({name: wall_ms(run) for name, run in candidates.items()}, _TRIAL_ROUNDS)
-    name = trial.fastest()
-    return name, candidates[name]
+    return run
