@@ -116,7 +116,7 @@ def _publish_turns(material: Material, predictions: Predictions, topic: str, rou
                 _BARE: wall_ms(lambda: pair.carry(messages)),
                 "pyzmq, one context": wall_ms(lambda: close_pair.carry(messages)),
             }
-            turns = take_turns(sides, rounds, settle_s=0.0, warm_up=10, runs=1)
+            turns = take_turns(sides, rounds, settle_s=0.0, warm_up=10, steady_s=0.0)
     megabytes = sum(len(part) for message in messages for part in message) / 1e6
     return turns, f"{name}: {megabytes:.3f} MB"
 

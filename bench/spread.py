@@ -18,7 +18,10 @@ Sample = Callable[[], float]
 """Does one run and gives its figure."""
 
 SETTLE_S = 0.01
-"""Pause after each run, in which the threads of that side stop to spin."""
+"""Pause after each turn, in which the threads of that side stop to spin."""
+
+STEADY_S = 0.01
+"""For so long a side runs before the run that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,11 @@ def take_turns(
     sides: Mapping[str, Sample],
     rounds: int,
     *,
-    runs: int = 2,
+    steady_s: float = STEADY_S,
     warm_up: int = 2,
     settle_s: float = SETTLE_S,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = time.perf_counter,
 ) -> Turns:
     """Run all sides in turns: A B A B.
 
@@ -91,15 +95,20 @@ def take_turns(
     ----------
     sides : name -> one run of it
     rounds : how many samples of each
-    runs : of one side in a row, the last of which counts: after a pause the first one waits for CPUs to wake up and for
-        code and data from memory, which in steady work are there
+    steady_s : for so long, seconds, a side runs in its turn before the run that counts, at least once: after a pause
+        the first runs wait for CPUs to wake up and for code and data from memory, which in steady work are there. 0:
+        the first run counts
     warm_up : rounds before them that do not count
-    settle_s, sleep : pause after each run, seconds
+    settle_s, sleep : pause after each turn, seconds
+    clock : seconds
     """
     samples: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(-warm_up, rounds):
         for side, sample in sides.items():
-            figure = [sample() for _ in range(runs)][-1]
+            begin = clock()
+            while clock() - begin < steady_s:
+                sample()
+            figure = sample()
             if settle_s > 0:
                 sleep(settle_s)
             if number >= 0:

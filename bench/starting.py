@@ -37,7 +37,7 @@ def first_prediction_s(material: Material) -> Figures:
     """`octobev replay` of one set of an MCAP file: from nothing to the end of the process."""
     command = [sys.executable, "-m", "octobev", *_replay(material.drive, material.threads), "--duration", "0.01"]
     turns = take_turns(
-        {"replay of one set": lambda: _run(command, material.folder)}, material.rounds(11), warm_up=1, runs=1
+        {"replay of one set": lambda: _run(command, material.folder)}, material.rounds(11), warm_up=1, steady_s=0.0
     )
     note = "the whole command: one set of eight cameras, print and end; files are in the page cache"
     return Figures(turns["replay of one set"], {}, (note,))
@@ -76,7 +76,7 @@ def _import(material: Material, statement: str) -> Figures:
         "bare Python": lambda: 1e3 * _run([sys.executable, "-c", "pass"], material.folder),
         statement: lambda: 1e3 * _run([sys.executable, "-c", statement], material.folder),
     }
-    turns: Turns = take_turns(sides, material.rounds(_ROUNDS), warm_up=1, runs=1)
+    turns: Turns = take_turns(sides, material.rounds(_ROUNDS), warm_up=1, steady_s=0.0)
     pairs = zip(turns.samples[statement], turns.samples["bare Python"], strict=True)
     return Figures(Spread.of([a - b for a, b in pairs]), turns.spreads())
 

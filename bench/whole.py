@@ -86,7 +86,7 @@ def replay_vs_limit(material: Material) -> Figures:
             "decode and networks": per_set(limit),
             "decode alone": per_set(lambda: [list(pool.map(decode, frames)) for frames in jpegs]),
         }
-        turns = take_turns(sides, material.rounds(12), warm_up=1, runs=1)
+        turns = take_turns(sides, material.rounds(12), warm_up=1, steady_s=0.0)
     note = f"{len(jpegs)} sets of an MCAP file, decoded at 1/{reduction}; {alone.arrangement}"
     return Figures(turns.ratio("replay", "decode and networks"), turns.spreads("ms a set"), (note,))
 

@@ -203,7 +203,7 @@ class Tuner:
             return run
 
         sides = {_side(choice): counted(contender.sample) for choice, contender in contenders.items()}
-        return take_turns(sides, rounds, warm_up=_WARM_UP, runs=1, settle_s=self._settle_s)
+        return take_turns(sides, rounds, warm_up=_WARM_UP, steady_s=0.0, settle_s=self._settle_s)
 
 
 def _trials(choices: Sequence[Choice], verdicts: Mapping[Choice, Verdict], turns: Turns | None) -> tuple[Trial, ...]:

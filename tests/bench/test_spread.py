@@ -5,19 +5,30 @@ from octobev.bench.spread import Spread, Turns, take_turns, wall_ms
 from octobev.errors import InvalidArgument
 
 
-def test_sides_run_twice_in_turns_and_neither_first_runs_nor_warm_up_count():
+def test_sides_run_in_turns_until_they_are_steady_and_what_is_before_does_not_count():
     order, pauses = [], []
-    figures = {"a": iter([9.0, 9.0, 8.0, 1.0, 8.0, 2.0]), "b": iter([9.0, 9.0, 8.0, 3.0, 8.0, 4.0])}
+    figures = {"a": iter([9.0, 9.0, 8.0, 1.0, 8.0, 2.0]), "b": iter([9.0, 9.0, 9.0, 8.0, 8.0, 3.0, 8.0, 8.0, 4.0])}
+    now = [0.0]
+    seconds = {"a": 0.5, "b": 0.3}
 
     def side(name):
         def sample():
             order.append(name)
+            now[0] += seconds[name]
             return next(figures[name])
 
         return sample
 
-    turns = take_turns({"a": side("a"), "b": side("b")}, 2, warm_up=1, settle_s=0.5, sleep=pauses.append)
-    assert order == ["a", "a", "b", "b"] * 3
+    turns = take_turns(
+        {"a": side("a"), "b": side("b")},
+        2,
+        steady_s=0.5,
+        warm_up=1,
+        settle_s=0.5,
+        sleep=pauses.append,
+        clock=lambda: now[0],
+    )
+    assert order == ["a", "a", "b", "b", "b"] * 3
     assert pauses == [0.5] * 6
     assert turns.samples == {"a": (1.0, 2.0), "b": (3.0, 4.0)}
 
