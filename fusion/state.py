@@ -76,9 +76,8 @@ def carry_raster(
     before_from_now : ego-motion; only its planar part is used
     """
     origin = (grid.x_min_m, grid.y_min_m)
-    (forward, _, _, x), (left, _, _, y) = before_from_now.matrix[
-        :2
-    ].tolist()  # planar_motion without the checks of a pose
+    # what planar_motion takes, without making a pose and checking it
+    (forward, _, _, x), (left, _, _, y) = before_from_now.matrix[:2].tolist()
     length = math.hypot(forward, left)
     matrix = _affine_cells(forward / length, left / length, x - origin[0], y - origin[1], origin, grid.resolution_m)
     warp.warp_planes(raster, matrix, out, num_threads=num_threads)

@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 import onnxruntime as ort
 
-from ..errors import ProfileError, expected
+from ..errors import InvalidArgument, ProfileError, expected
+from .arrangement import Arrangement
 from .bundle import Bundle
 from .cpu import cpu_name, usable_cpus
 from .manifest import Variant
@@ -80,12 +81,17 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.providers:
             raise ProfileError(expected("providers", "not empty", "nothing"))
-        if self.threads < 1:
-            raise ProfileError(expected("threads", "at least 1", self.threads))
-        if not 1 <= self.runs_at_once <= self.threads:
-            raise ProfileError(expected("runs_at_once", f"1..{self.threads}, the threads", self.runs_at_once))
         if not 1 <= self.batch <= _LARGEST_BATCH:
             raise ProfileError(expected("batch", f"1..{_LARGEST_BATCH}", self.batch))
+        try:
+            _ = self.arrangement  # checks the rest
+        except InvalidArgument as error:
+            raise ProfileError(str(error)) from error
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """How the work is spread over threads."""
+        return Arrangement(self.threads, self.runs_at_once, self.batch)
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,9 +154,8 @@ def profile_directory(environment: Mapping[str, str] = os.environ) -> Path | Non
         state = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
     else:
         named = environment.get("XDG_STATE_HOME", "")
-        state = (
-            Path(named) if os.path.isabs(named) else home / ".local" / "state"
-        )  # as XDG has it: relative is no value
+        # as XDG has it, a relative path is no value
+        state = Path(named) if os.path.isabs(named) else home / ".local" / "state"
     return state / "octobev" / "profiles"
 
 

@@ -75,7 +75,7 @@ def settle(
     if choice is None:
         chosen = select_variant(bundle, variant)
         return Settled(chosen, Arrangement.side_by_side(usable_cpus() if threads is None else threads))
-    arrangement = Arrangement(choice.threads, choice.runs_at_once, choice.batch)
+    arrangement = choice.arrangement
     if threads not in (None, choice.threads):
         _LOG.info("profile %s: it is for %d threads and %d were asked for", name, choice.threads, threads)
         arrangement = Arrangement.side_by_side(threads or 1)
