@@ -24,7 +24,7 @@ AnyOutput = DenseOutput | DetectionOutput | RawOutput
 
 @dataclass(frozen=True, slots=True)
 class CameraResults:
-    """How one run went; the values are the network's, see :meth:`HydraNet.rows` and :meth:`HydraNet.outputs`.
+    """How one run went; the values are the network's, see :meth:`HydraNet.rows` and :meth:`CameraRun.predictions`.
 
     ran : cameras whose image was read and went through the network
     absences : camera -> why its frame could not be used

@@ -17,7 +17,7 @@ from .arrangement import Arrangement
 from .bundle import Bundle
 from .camera_images import CameraImages, ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput, free_batch
-from .camera_run import AnyOutput, CameraResults, CameraRun, Group, Perception
+from .camera_run import AnyOutput, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
 from .frames import Frame, PixelFormat
 from .manifest import CameraNetwork, ImageInput, ImageOutput
@@ -189,8 +189,8 @@ class HydraNet:
 
     def run(
         self, frames: Mapping[str, Frame], workers: Workers | None = None, stages: StageTimes | None = None
-    ) -> CameraResults:
-        """Run on the frames of one instant.
+    ) -> CameraRun:
+        """Run on the frames of one instant, and collect all outputs.
 
         Parameters
         ----------
@@ -200,12 +200,13 @@ class HydraNet:
 
         Returns
         -------
-        How it went. Images that cannot be used and numbers that are not finite are told there, not raised.
+        The run that is done. Images that cannot be used and numbers that are not finite are told by its results, not
+        raised.
         """
         stages = StageTimes() if stages is None else stages
         run = self.begin(self.images.begin(frames, stages), stages)
-        Perception({self.name: run}).run(Workers(1) if workers is None else workers)
-        return run.results()
+        Perception({self.name: run}, self.output_names).run(Workers(1) if workers is None else workers)
+        return run
 
     def rows(self, output: str) -> NDArray[np.float32]:
         """All cameras' vectors of a dense output that is cast to the ground.
@@ -245,23 +246,6 @@ class HydraNet:
         """Describe what the pixels of a dense output look at."""
         dense = self._dense(output)
         return FeatureMaps(self._feature_cameras, dense.shape, float(dense.spec.stride or 1), dense.channels)
-
-    def outputs(self, results: CameraResults, wanted: Collection[str]) -> dict[str, dict[str, CameraPrediction]]:
-        """Collect the wanted outputs of the latest run, each in memory of its own that later runs do not touch.
-
-        Returns
-        -------
-        Output name -> camera -> value; outputs that are not valid are left out.
-        """
-        return {
-            name: {
-                camera: self._camera_output(name, number)
-                for number, camera in enumerate(self.cameras)
-                if results.valid(camera, (name,))
-            }
-            for name in self._outputs
-            if name in wanted
-        }
 
     def _camera_output(self, name: str, camera: int) -> CameraPrediction:
         output, spec = self._outputs[name], self.spec.outputs[name]

@@ -44,9 +44,10 @@ def _image(width=32, height=16, **blocks):
 
 
 def _objects(net, **images):
-    results = net.run({name: Frame(name, 7, image) for name, image in images.items()})
+    run = net.run({name: Frame(name, 7, image) for name, image in images.items()})
+    results = run.results()
     assert results.invalid == {}
-    return net.outputs(results, ("objects",))["objects"]
+    return run.predictions()["objects"]
 
 
 def _heat(*rows):
@@ -210,14 +211,15 @@ def test_detections_outlive_the_next_run(load, make_rig):
 )
 def test_boxes_that_cannot_be_are_withheld(load, make_rig, detection_model, sides, match):
     net = load(make_rig(), model=detection_model(sides=sides))
-    results = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4)))})
+    run = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4)))})
+    results = run.results()
     assert results.invalid == {"objects/front": match}
-    assert net.outputs(results, ("objects",)) == {"objects": {}}
+    assert run.predictions() == {"objects": {}}
 
 
 def test_heat_that_is_no_probability_is_withheld_and_does_not_stay(load, make_rig, detection_manifest):
     net = load(make_rig(), detection_manifest.replace("0.00392156862745098", "0.008"))
-    invalid = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4)))}).invalid
+    invalid = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4)))}).results().invalid
     assert invalid["objects/front"].startswith("probabilities must be 0..1, got 0..2.04")
     assert _objects(net, front=_image())["front"].names == ()
 
@@ -234,9 +236,10 @@ def test_nan_of_one_camera_leaves_the_others(load, make_rig, detection_model):
     ]
     model.graph.node.extend([half, *rest])
     net = load(make_rig("front", "left"), model=model.SerializeToString())
-    results = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4))), "left": Frame("left", 7, _image())})
+    run = net.run({"front": Frame("front", 7, _image(red=(4, 4, 4))), "left": Frame("left", 7, _image())})
+    results = run.results()
     assert results.invalid == {"objects/front": "network gave NaN or Inf in 1 of 64 numbers"}
-    assert list(net.outputs(results, ("objects",))["objects"]) == ["left"]
+    assert list(run.predictions()["objects"]) == ["left"]
 
 
 def test_both_tensors_are_loaded_and_nothing_else(load, make_rig):

@@ -47,9 +47,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_outputs_are_what_the_manifest_declares(write_bundle, make_rig):
     net = _load(write_bundle, make_rig("front"))
-    results = net.run(_frames(front=_colour(255, 51, 0)))
+    run = net.run(_frames(front=_colour(255, 51, 0)))
+    results = run.results()
     assert (results.ran, results.absences, results.invalid) == ({"front"}, {}, {})
-    outputs = {name: by_camera["front"] for name, by_camera in net.outputs(results, ALL).items()}
+    outputs = {name: by_camera["front"] for name, by_camera in run.predictions().items()}
     assert outputs["features"].values.shape == (2, 4, 8)
     np.testing.assert_allclose(outputs["features"].values[:, 1, 2], [1.0, 0.2], atol=1e-6)
     assert outputs["segmentation"].classes == ("road", "line", "obstacle")
@@ -62,8 +63,8 @@ def test_outputs_are_what_the_manifest_declares(write_bundle, make_rig):
 
 def test_rows_are_cameras_then_pixels_row_by_row(write_bundle, make_rig):
     net = _load(write_bundle, make_rig(*CAMERAS))
-    results = net.run(_frames(front=_noise(0), left=_noise(1), right=_noise(2)))
-    outputs = net.outputs(results, ALL)
+    run = net.run(_frames(front=_noise(0), left=_noise(1), right=_noise(2)))
+    outputs = run.predictions()
     for name, channels in (("features", 2), ("segmentation", 3), ("depth", 1)):
         rows = net.rows(name)
         assert (rows.shape, rows.dtype, rows.flags.c_contiguous) == ((3 * 32, channels), np.float32, True)
@@ -84,8 +85,8 @@ def test_features_tell_what_pixels_look_at(write_bundle, make_rig):
 
 def test_pixels_from_image_maps_areas_to_areas(write_bundle, make_rig):
     net = _load(write_bundle, make_rig("front", width=64, height=48))
-    results = net.run({"front": Frame("front", 7, np.zeros((48, 64, 3), np.uint8))})
-    outputs = net.outputs(results, ALL)
+    run = net.run({"front": Frame("front", 7, np.zeros((48, 64, 3), np.uint8))})
+    outputs = run.predictions()
     corner, far = np.array([-0.5, -0.5, 1]), np.array([63.5, 47.5, 1])
     segmentation = outputs["segmentation"]["front"].pixels_from_image
     np.testing.assert_allclose(segmentation @ corner, [-0.5, -0.5, 1], atol=1e-12)
@@ -95,7 +96,7 @@ def test_pixels_from_image_maps_areas_to_areas(write_bundle, make_rig):
 
 def test_values_outlive_the_next_run(write_bundle, make_rig):
     net = _load(write_bundle, make_rig("front"))
-    first = net.outputs(net.run(_frames(front=_noise(0))), ALL)
+    first = net.run(_frames(front=_noise(0))).predictions()
     kept = {name: by_camera["front"].values.copy() for name, by_camera in first.items()}
     net.run(_frames(front=_noise(1)))
     for name, by_camera in first.items():
@@ -109,10 +110,10 @@ def test_batch_axis_and_threads_do_not_change_results(write_bundle, make_rig, hy
     outputs = ("features", "segmentation", "depth")
     frames = _frames(front=_noise(0), left=_noise(1), right=_noise(2))
     single = _load(write_bundle, make_rig(*CAMERAS), outputs=outputs)
-    wanted = single.outputs(single.run(frames), outputs)
+    wanted = single.run(frames).predictions()
     net = _load(write_bundle, make_rig(*CAMERAS), outputs=outputs, name="batch", hydra=hydra_model(batch))
     for workers in (None, Workers(1), Workers(3)):
-        got = net.outputs(net.run(frames, workers), outputs)
+        got = net.run(frames, workers).predictions()
         for name in outputs:
             for camera in CAMERAS:
                 np.testing.assert_array_equal(got[name][camera].values, wanted[name][camera].values)
@@ -123,11 +124,12 @@ def test_batch_axis_and_threads_do_not_change_results(write_bundle, make_rig, hy
 
 def test_absent_camera_of_a_batch_leaves_the_others_as_they_are(write_bundle, make_rig, hydra_model):
     net = _load(write_bundle, make_rig(*CAMERAS), outputs=("features",), hydra=hydra_model(2))
-    whole = net.outputs(net.run(_frames(front=_noise(0), left=_noise(1), right=_noise(2))), ALL)["features"]
-    results = net.run(_frames(left=_noise(1)))
+    whole = net.run(_frames(front=_noise(0), left=_noise(1), right=_noise(2))).predictions()["features"]
+    run = net.run(_frames(left=_noise(1)))
+    results = run.results()
     assert (results.ran, results.absences) == ({"left"}, {})
-    assert set(net.outputs(results, ALL)["features"]) == {"left"}
-    np.testing.assert_array_equal(net.outputs(results, ALL)["features"]["left"].values, whole["left"].values)
+    assert set(run.predictions()["features"]) == {"left"}
+    np.testing.assert_array_equal(run.predictions()["features"]["left"].values, whole["left"].values)
     rows = net.rows("features").reshape(3, 32, 2)
     assert (rows[0] == 0).all()
     assert (rows[1] != 0).any()
@@ -141,10 +143,10 @@ def test_channels_last_layouts_are_bound_as_they_are(write_bundle, make_rig, hyd
     manifest = manifest.replace('kind = "segmentation"', 'kind = "segmentation"\nlayout = "nhwc"')
     frames = _frames(front=_noise(0), left=_noise(1), right=_noise(2))
     planes = _load(write_bundle, make_rig(*CAMERAS), outputs=outputs)
-    planes_outputs = planes.outputs(planes.run(frames), outputs)
+    planes_outputs = planes.run(frames).predictions()
     model = hydra_model(batch, channels_last=True)
     net = _load(write_bundle, make_rig(*CAMERAS), manifest, outputs, "last", hydra=model)
-    got = net.outputs(net.run(frames), outputs)
+    got = net.run(frames).predictions()
     np.testing.assert_array_equal(net.rows("features"), planes.rows("features"))
     np.testing.assert_allclose(net.rows("segmentation"), planes.rows("segmentation"), rtol=1e-6)
     assert got["features"]["left"].values.shape == (32, 2)
@@ -170,8 +172,8 @@ def test_half_precision_open_sizes_and_depth_without_channels(write_bundle, make
         helper.make_graph(nodes, "g", [image], outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     ).SerializeToString()
     net = _load(write_bundle, make_rig("front", "left"), outputs=("features", "depth"), hydra=model)
-    results = net.run(_frames(front=_colour(255, 51, 0), left=_colour(0, 0, 0)))
-    got = {name: by_camera["front"].values for name, by_camera in net.outputs(results, ALL).items()}
+    run = net.run(_frames(front=_colour(255, 51, 0), left=_colour(0, 0, 0)))
+    got = {name: by_camera["front"].values for name, by_camera in run.predictions().items()}
     assert got["features"].dtype == np.float32
     np.testing.assert_array_equal(got["features"][:, 2, 3], np.array([1, 0.2, 0], np.float16).astype(np.float32))
     np.testing.assert_array_equal(net.rows("features")[:32].T, got["features"].reshape(3, 32))
@@ -182,7 +184,7 @@ def test_half_precision_open_sizes_and_depth_without_channels(write_bundle, make
 def test_only_wanted_outputs_are_loaded(write_bundle, make_rig):
     net = _load(write_bundle, make_rig("front"), outputs=("depth",))
     assert list(net.network.output_specs) == ["log_depth"]
-    assert list(net.outputs(net.run(_frames(front=_noise(0))), ALL)) == ["depth"]
+    assert list(net.run(_frames(front=_noise(0))).predictions()) == ["depth"]
     with pytest.raises(InvalidArgument, match="output of network hydranet must be one of depth, got features"):
         net.rows("features")
 
@@ -196,12 +198,13 @@ def test_unusable_image_is_told_and_masked_and_the_others_go_on(write_bundle, ma
         "left": Frame("left", 8, np.zeros((16, 31, 3), np.uint8)),
         "right": Frame("right", 9, _noise(2)),
     }
-    results = net.run(frames)
+    run = net.run(frames)
+    results = run.results()
     assert results.ran == {"right"}
     assert "camera front at 7 ns: JPEG must be whole" in results.absences["front"]
     assert "camera left at 8 ns: image size must be 32x16 as calibrated, got 31x16" in results.absences["left"]
     assert results.invalid == {}
-    assert {camera for by in net.outputs(results, ALL).values() for camera in by} == {"right"}
+    assert {camera for by in run.predictions().values() for camera in by} == {"right"}
     rows = net.rows("segmentation").reshape(3, 32, 3)
     assert (rows[:2] == 0).all()
     np.testing.assert_allclose(rows[2].sum(axis=1), 1, rtol=1e-5)
@@ -210,13 +213,14 @@ def test_unusable_image_is_told_and_masked_and_the_others_go_on(write_bundle, ma
 
 def test_nan_withholds_the_output_of_that_camera_only(write_bundle, make_rig, hydra_model):
     net = _load(write_bundle, make_rig("front", "left"), hydra=hydra_model(with_nan=True))
-    results = net.run(_frames(front=_colour(0, 0, 0), left=_colour(255, 255, 255)))
+    run = net.run(_frames(front=_colour(0, 0, 0), left=_colour(255, 255, 255)))
+    results = run.results()
     assert results.invalid == {"depth/front": "network gave NaN or Inf in 32 of 32 numbers"}
     assert results.ran == {"front", "left"}
     assert results.valid("front", ["segmentation"])
     assert not results.valid("front", ["segmentation", "depth"])
     assert results.valid("left", ["segmentation", "depth"])
-    outputs = net.outputs(results, ALL)
+    outputs = run.predictions()
     assert set(outputs["depth"]) == {"left"}
     assert set(outputs["features"]) == {"front", "left"}
     assert np.isfinite(net.rows("depth")).all()
@@ -225,30 +229,31 @@ def test_nan_withholds_the_output_of_that_camera_only(write_bundle, make_rig, hy
 
 def test_nan_does_not_stay(write_bundle, make_rig, hydra_model):
     net = _load(write_bundle, make_rig("front"), hydra=hydra_model(with_nan=True))
-    clean = net.outputs(net.run(_frames(front=_colour(255, 255, 250))), ALL)["depth"]["front"].values
-    assert net.run(_frames(front=_colour(0, 0, 0))).invalid
+    clean = net.run(_frames(front=_colour(255, 255, 250))).predictions()["depth"]["front"].values
+    assert net.run(_frames(front=_colour(0, 0, 0))).results().invalid
     assert (net.rows("depth") == 0).all()
-    results = net.run(_frames(front=_colour(255, 255, 250)))
+    run = net.run(_frames(front=_colour(255, 255, 250)))
+    results = run.results()
     assert results.invalid == {}
-    np.testing.assert_array_equal(net.outputs(results, ALL)["depth"]["front"].values, clean)
+    np.testing.assert_array_equal(run.predictions()["depth"]["front"].values, clean)
 
 
 def test_numbers_that_are_no_probabilities_are_withheld(write_bundle, make_rig, manifest_text):
     forgot = manifest_text.replace('activation = "softmax"\n', "")
     net = _load(write_bundle, make_rig("front"), forgot)
-    results = net.run(_frames(front=_colour(255, 0, 0)))
+    results = net.run(_frames(front=_colour(255, 0, 0))).results()
     assert results.invalid["segmentation/front"].startswith("probabilities must be 0..1, got 0..10")
 
 
 def test_exponential_that_overflows_is_withheld(write_bundle, make_rig, manifest_text):
     net = _load(write_bundle, make_rig("front"), manifest_text.replace("0.00392156862745098", "1.0"))
-    results = net.run(_frames(front=_colour(255, 255, 255)))
+    results = net.run(_frames(front=_colour(255, 255, 255))).results()
     assert "depth/front" in results.invalid
 
 
 def test_cameras_without_a_frame_and_frames_without_a_camera_are_left_out(write_bundle, make_rig):
     net = _load(write_bundle, make_rig("front", "left"))
-    results = net.run(_frames(front=_noise(0), rear=_noise(1)))
+    results = net.run(_frames(front=_noise(0), rear=_noise(1))).results()
     assert (results.ran, results.absences) == ({"front"}, {})
 
 
@@ -283,7 +288,7 @@ def test_raw_batch_axis_is_taken_off(write_bundle, make_rig, manifest_text):
     )
     assert "[networks.topdown]" in tail
     net = _load(write_bundle, make_rig("front"), head + tables, ("same", "one", "found"), hydra=model)
-    values = net.outputs(net.run(_frames(front=_noise(0))), ("same", "one", "found"))
+    values = net.run(_frames(front=_noise(0))).predictions()
     shapes = {name: by_camera["front"].values.shape for name, by_camera in values.items()}
     assert shapes == {"same": (3, 16, 32), "one": (3, 16, 32), "found": (1, 3, 16, 32)}
     assert values["same"]["front"].values.flags.owndata
@@ -311,7 +316,7 @@ def test_images_of_a_batch_are_told_apart_and_absent_ones_are_black(write_bundle
     net = _load(write_bundle, make_rig("front", "left"), head + table, ("difference",), hydra=model)
 
     def differences(**images):
-        by_camera = net.outputs(net.run(_frames(**images)), ("difference",))["difference"]
+        by_camera = net.run(_frames(**images)).predictions()["difference"]
         return {camera: output.values[:, 3, 4] for camera, output in by_camera.items()}
 
     both = differences(front=_colour(255, 0, 0), left=_colour(0, 255, 0))
