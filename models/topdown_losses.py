@@ -18,8 +18,8 @@ from .topdown_net import TopDownOutputs
 POSITIVE_WEIGHTS: Final = (1.0, 3.0, 3.0, 2.5, 1.5, 1.5)
 """How much more a cell that has the class counts than one that has not, in the order of the layers."""
 
-LAYER_WEIGHTS: Final = (1.0, 5.0, 2.0, 2.0, 1.0, 2.0)
-HIDDEN_WEIGHT: Final = 0.3
+LAYER_WEIGHTS: Final = (1.0, 6.0, 2.0, 2.0, 1.0, 2.0)
+HIDDEN_WEIGHT: Final = 0.5
 """How much a cell counts that no camera sees."""
 
 DICE_WEIGHT: Final = 0.8

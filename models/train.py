@@ -175,7 +175,7 @@ def _learn(training: Training, plan: TrainingPlan, material: Material, options: 
             while not town_path(town_folder, town).is_file():
                 workers.wait()
         validation = Validation(
-            [read_sequences(town_path(town_folder, town)) for town in material.held_out_towns],
+            [read_sequences(town_path(town_folder, town)).exact() for town in material.held_out_towns],
             [read_sequences(file) for file in drives.held_out],
         )
         training.run(sampler, validation, watcher.report)

@@ -39,7 +39,7 @@ REPORT_EVERY = 20
 IMAGE_WEIGHT = 0.7
 """How much the heads of the images count beside the layers on the ground."""
 
-VIEWS = 24
+VIEWS = 12
 """Single views of a step, on which the heads of the images are trained."""
 
 STATE_GRID: Final = GRID.scaled(STATE_FACTOR)

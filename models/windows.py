@@ -38,7 +38,7 @@ NOISY_ODOMETRY: Final = 0.5
 ODOMETRY_SIGMA: Final = (0.03, 0.3)
 """Standard deviations of that error at most: share of the way, and degrees a set."""
 
-EXACT: Final = 0.5
+EXACT: Final = 0.85
 """Share of stretches whose calibration is right: thin lines are learned from these, doubt from the others."""
 
 _BROWN_P2: Final = 3
