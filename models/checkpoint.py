@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, MissingFile
+from ..fusion.whole_file import whole_file
 from .net import HydraNet, HydraNetConfig, torch
 from .topdown_net import TopDownConfig, TopDownNet
 
@@ -51,9 +51,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     for name in ("hydranet_config", "topdown_config"):
         content[name] = asdict(content[name])
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with whole_file(path) as part:
+        torch.save(content, part)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DriveError, ImageError, expected
 from ..fusion.pose import Pose
+from ..fusion.whole_file import whole_file
 from ..replay.drive import UNKNOWN, Drive, DriveStep, GroundTruth, Losses
 from ..replay.open import open_drive
 from ..runtime.frames import FrameSet
@@ -173,9 +173,8 @@ def _read_listing(listing: Path) -> tuple[list[Path], str] | None:
 
 
 def _write_listing(listing: Path, files: list[Path], summary: str) -> None:
-    partial = listing.with_suffix(".partial")
-    partial.write_text(json.dumps({"files": [file.name for file in files], "summary": summary}), encoding="utf-8")
-    os.replace(partial, listing)
+    with whole_file(listing) as part:
+        part.write_text(json.dumps({"files": [file.name for file in files], "summary": summary}), encoding="utf-8")
 
 
 def _in_groups(stretches: Iterator[list[LearnedSet]], size: int) -> Iterator[list[list[LearnedSet]]]:

@@ -7,7 +7,6 @@ unknown to the calibration: a network that trusts every pixel to be where the ca
 from __future__ import annotations
 
 import multiprocessing
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -24,6 +23,7 @@ from ..fusion.lens import Intrinsics, LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Camera, Rig
 from ..fusion.view import FeatureCamera
+from ..fusion.whole_file import whole_file
 from .mountings import jittered_rig, network_intrinsics, rotation, training_rig
 from .shelf import town_path
 
@@ -127,10 +127,8 @@ class Sequences:
 
 def write_sequences(sequences: Sequences, path: Path) -> None:
     """Write atomically, so that a reader never sees half a file."""
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    with whole_file(path) as part, open(part, "wb") as file:
         np.savez(file, **{field.name: getattr(sequences, field.name) for field in fields(Sequences)})
-    os.replace(partial, path)
 
 
 def read_sequences(path: Path) -> Sequences:

@@ -20,6 +20,7 @@ from ..errors import RecordingError
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Camera, Rig
 from ..fusion.rig_check import EGO_OUTLINE_M
+from ..fusion.whole_file import whole_file
 from ..runtime.frames import Frame
 from ..runtime.images import bgr_of, load_opencv, reduction_for
 
@@ -326,19 +327,17 @@ def arrange_cameras(rig: Rig, left: int, top: int, width: int, height: int, gap:
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Write a picture beside its place and rename it: it is there whole or not at all.
+    """Write a picture, whole or not at all.
 
     Raises
     ------
     RecordingError
         The file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(cv2.imencode(".png", picture, _PNG_FAST)[1].tobytes())
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(cv2.imencode(".png", picture, _PNG_FAST)[1].tobytes())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RecordingError(f"{path}: {error.strerror}") from error
 
 

@@ -21,6 +21,7 @@ import msgspec
 import onnxruntime as ort
 
 from ..errors import InvalidArgument, ProfileError, expected
+from ..fusion.whole_file import whole_file
 from .arrangement import Arrangement
 from .bundle import Bundle
 from .cpu import cpu_name, usable_cpus
@@ -253,19 +254,11 @@ def write_profile(profile: Profile, directory: Path | None = None) -> Path:
     """
     path = check_place(directory) / profile.name
     text = msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n"
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(text)
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return path
 
 
