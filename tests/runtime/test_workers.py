@@ -111,3 +111,70 @@ def test_one_run_at_a_time_is_done_by_the_one_that_asks():
         assert done == [threading.current_thread().name] * 3
     finally:
         workers.close()
+
+
+def test_work_that_comes_after_begins_when_nothing_of_the_first_runs_any_more():
+    workers, begun, too_soon, done = Workers(3), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        too_soon.wait(0.05)
+        done.append("first")
+
+    def then():
+        too_soon.set()
+        done.append("then")
+
+    before = workers.begin([slow])
+    begun.wait(10)
+    workers.begin_runs([then], (before,)).finish()
+    assert done == ["first", "then"]
+    workers.close()
+
+
+def test_work_that_comes_after_is_helped_along_by_who_finishes_it(workers):
+    done = []
+    before = workers.begin([lambda: done.append("first")] * 3)
+    workers.begin_runs([lambda: done.append("then")], (before,)).finish()
+    assert done == ["first"] * 3 + ["then"]
+    before.finish()
+
+
+def test_work_that_comes_after_what_failed_is_left_undone(workers):
+    done = []
+
+    def fail():
+        raise LookupError("lost")
+
+    before = workers.begin([fail])
+    after = workers.begin_runs([lambda: done.append(1)], (before,))
+    with pytest.raises(LookupError, match="lost"):
+        after.finish()
+    before.drop()
+    assert done == []
+
+
+def test_a_piece_that_is_added_is_done_with_the_others(workers):
+    done = []
+    work = workers.begin([lambda: done.append(1)])
+    work.add(lambda: done.append(2))
+    work.finish()
+    assert sorted(done) == [1, 2]
+
+
+def test_dropped_work_ends_what_runs_and_begins_nothing_more():
+    workers, begun, too_late, done = Workers(2), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        too_late.wait(0.05)
+        done.append(1)
+        raise LookupError("nobody is told")
+
+    work = workers.begin([slow, lambda: done.append(2)])
+    begun.wait(10)
+    work.drop()
+    too_late.set()
+    assert done == [1]
+    work.finish()
+    workers.close()
