@@ -47,12 +47,12 @@ class Group:
 
     numbers : of the cameras, in the network's order
     names : theirs
-    binding : runs the network on their images
+    bindings : run the network on their images, one for each of the two turns of :class:`CameraImages`
     """
 
     numbers: Sequence[int]
     names: tuple[str, ...]
-    binding: Binding
+    bindings: Sequence[Binding]
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class CameraRun:
             failure, given = None, {}
             try:
                 with self._stages.measure("network", group.names):
-                    given = group.binding.run()
+                    given = group.bindings[self.images.turn].run()
             except NetworkError as error:
                 failure = str(error)
             for number in group.numbers:

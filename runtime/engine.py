@@ -6,9 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import InvalidArgument, expected
 from ..fusion.rig import Rig
 from .arrangement import Arrangement
@@ -18,7 +15,7 @@ from .graph import Graph, Percepts
 from .hooks import InputWatch, RunHooks, Tamper
 from .memory import Memory
 from .passage import Coming, Passage
-from .predictions import BevOutput, Predictions, Provenance, StateStatus
+from .predictions import Predictions, Provenance, StateStatus
 from .recalibration import check_recalibration
 from .sessions import Sessions
 from .settle import ProfileChoice, settle
@@ -131,60 +128,28 @@ class Runtime:
         ----------
         percepts : what :meth:`perceive` gave for this set, also under another calibration of the same lenses; the
             per-camera networks then do not run, and per-camera outputs are left out. None: they run
-        following : asked once, on this thread, when the cameras of this set are done: gives the set that the next step
-            will be on, if it is there already, else None. Its cameras begin beside the rest of this step, which makes
-            more steps in the same time, and this one a little longer; predictions are the same to the bit. If the next
-            step is on another set after all, what was begun is left undone. The set is held until then. None: see
-            :meth:`stream` for sets that are all there
+        following : asked on this thread when no camera of this set is left to begin with, and once more if it gave
+            nothing: gives the set that the next step will be on, if it is there already, else None. Its cameras begin
+            beside the rest of this step, which makes more steps in the same time, and this one a little longer;
+            predictions are the same to the bit. If the next step is on another set after all, what was begun is left
+            undone. The set is held until then. See :meth:`stream` for sets that are all there
 
         Raises
         ------
         InvalidArgument
             The runtime is closed; or `percepts` are those of other networks, outputs or cameras.
         """
-        self._check_open()
-        passage = self._take_up(frame_set, percepts)
-        graph, workers, stages = passage.graph, self._workers, passage.stages
-        status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
-        if graph is not self._graph:
-            if motion is not None:
-                graph.take_over(self._graph)
-            self._graph = graph
-        states: dict[str, StateStatus] = {}
-
-        def carry() -> None:
-            with stages.measure("carry"):
-                states.update(graph.carry(frame_set.timestamp_ns, status, motion))
-                graph.topdowns.aim(passage.fired_from_ego)
-
-        try:
-            passage.run_cameras(workers, carry)
-            results = passage.perception.results()
-            passage.begin_rest(workers)
-            ahead = self._look_ahead(following)
-            with stages.measure("castout"):
-                bev = graph.castouts.step(results, passage.fired_from_ego, workers.map)
-            with stages.measure("topdown"):
-                graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
-                if ahead is not None:
-                    ahead.begin_networks(workers, passage)
-                topdown, failures = graph.topdowns.run(beside=ahead is not None)
-            passage.rest.finish()
-        except BaseException:  # what a hook raises: carried to here, and nothing taken in
-            self._drop_ahead()
-            passage.drop()
-            self._memory.forget("the step before was broken off")
-            raise
-        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
-        return self._predictions(passage, status, states, bev | topdown, failures)
+        return self._step(frame_set, percepts, following)
 
     def stream(self, frame_sets: Iterable[FrameSet]) -> Iterator[Predictions]:
         """Predict for one frame set after another: more of them in the same time than by :meth:`step`.
 
         The predictions are those of steps, to the bit, and so is what a set raises when its turn has come. While one
-        set's top-down networks run on one thread (or a few), the others begin with the next one's cameras; it is asked
-        for then, one set ahead and no more. On the thread that iterates, which may do between two sets whatever it may
-        do between two steps. Ending early (`close()` of the iterator) leaves the set that was begun undone.
+        set's top-down networks run on one thread (or a few), the others begin with the next one's cameras. It is asked
+        for when this one's networks begin: one set ahead and no more.
+
+        All happens on the thread that iterates, which may do between two sets whatever it may do between two steps.
+        Ending early (`close()` of the iterator) leaves the set that was begun undone.
 
         Raises
         ------
@@ -197,7 +162,7 @@ class Runtime:
     def _stream(self, coming: Coming) -> Iterator[Predictions]:
         try:
             while (frame_set := coming.take()) is not None:
-                predictions = self.step(frame_set, following=coming.peek)
+                predictions = self._step(frame_set, following=coming.peek, at_once=True)
                 del frame_set  # nothing of a set is held here when its predictions are handed on
                 yield predictions
                 del predictions
@@ -312,6 +277,54 @@ class Runtime:
             before=before,
         )
 
+    def _step(
+        self,
+        frame_set: FrameSet,
+        percepts: Percepts | None = None,
+        following: Following | None = None,
+        *,
+        at_once: bool = False,
+    ) -> Predictions:
+        """Step; `at_once`: ask for the following set as soon as possible, as it is there and remains the next one."""
+        self._check_open()
+        passage = self._take_up(frame_set, percepts)
+        graph, workers, stages = passage.graph, self._workers, passage.stages
+        status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
+        if graph is not self._graph:
+            if motion is not None:
+                graph.take_over(self._graph)
+            self._graph = graph
+        states: dict[str, StateStatus] = {}
+
+        def carry() -> None:
+            with stages.measure("carry"):
+                states.update(graph.carry(frame_set.timestamp_ns, status, motion))
+                graph.topdowns.aim(passage.fired_from_ego)
+
+        try:
+            ahead = passage.run_cameras(workers, carry, lambda: self._look_ahead(following), at_once=at_once)
+            results = passage.perception.results()
+            passage.begin_rest(workers)
+            if ahead is None:  # a set may have come meanwhile
+                ahead = self._look_ahead(following)
+            with stages.measure("castout"):
+                bev = graph.castouts.step(results, passage.fired_from_ego, workers.map)
+            with stages.measure("topdown"):
+                graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
+                if ahead is not None:
+                    ahead.begin_networks(workers, passage)
+                topdown, failures = graph.topdowns.run(beside=ahead is not None)
+            passage.rest.finish()
+        except BaseException:  # what a hook raises: carried to here, and nothing taken in
+            self._drop_ahead()
+            passage.drop()
+            self._memory.forget("the step before was broken off")
+            raise
+        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
+        predictions = passage.predictions(self._sequence, status, states, bev | topdown, failures)
+        self._sequence += 1
+        return predictions
+
     def _take_up(self, frame_set: FrameSet, percepts: Percepts | None) -> Passage:
         """Give the passage of a set, also one that was begun ahead, unless something changed since then."""
         ahead, self._ahead = self._ahead, None
@@ -337,37 +350,6 @@ class Runtime:
         if ahead is not None:
             ahead.drop()
 
-    def _predictions(
-        self,
-        passage: Passage,
-        status: StateStatus,
-        states: Mapping[str, StateStatus],
-        bev: Mapping[str, BevOutput],
-        failures: Mapping[str, str],
-    ) -> Predictions:
-        """Put together what a step gave, all of whose work is done."""
-        names, frames, results = passage.graph.rig.names, passage.frames, passage.perception.results().values()
-        lost = {camera: why for result in results for camera, why in result.absences.items()}
-        absences = passage.absences | lost
-        predictions = Predictions(
-            timestamp_ns=passage.frame_set.timestamp_ns,
-            sequence=self._sequence,
-            cameras=names,
-            camera_mask=np.array([name in frames and name not in absences for name in names]),
-            camera_age_ns=_ages(passage.graph.rig, passage.frame_set.timestamp_ns, frames),
-            absences=absences,
-            bev=bev,
-            camera_outputs=passage.perception.predictions(),
-            invalid={key: why for result in results for key, why in result.invalid.items()} | dict(failures),
-            state=status,
-            provenance=passage.graph.provenance,
-            spans=passage.stages.spans(),
-            networks=passage.graph.network_of,
-            states=states,
-        )
-        self._sequence += 1
-        return predictions
-
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
@@ -386,8 +368,3 @@ class Runtime:
         formats = {frame.pixel_format for frame in frames.values()}
         if not formats <= self._formats:
             self._formats |= formats
-
-
-def _ages(rig: Rig, timestamp_ns: int, frames: Mapping[str, Frame]) -> NDArray[np.int64]:
-    ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in rig.names]
-    return np.array(ages, dtype=np.int64)

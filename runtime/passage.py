@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .frames import Frame, FrameSet
 from .graph import Graph, Percepts
 from .hooks import RunHooks
+from .predictions import BevOutput, Predictions, StateStatus
 from .stages import StageTimes
 from .workers import Work, Workers
 
@@ -76,25 +80,78 @@ class Passage:
         """
         self._networks = workers.begin_runs(self.perception.network_pieces(), (before.rest, self._images))
 
-    def run_cameras(self, workers: Workers, carry: Callable[[], None]) -> None:
+    def run_cameras(
+        self, workers: Workers, carry: Callable[[], None], look_ahead: Callable[[], Passage | None], *, at_once: bool
+    ) -> Passage | None:
         """Do all that is cast to the ground, or what is left of it.
 
         Parameters
         ----------
         carry : work that needs nothing of it
+        look_ahead : has the others make the images of the set to come, which they do when they find no run left to
+            begin with, and this thread, too, while others end theirs; None where there is no such set
+        at_once : call it before this thread runs networks; False: when no run is left to begin with
+
+        Returns
+        -------
+        What `look_ahead` gave.
         """
-        if self._begun:
-            self._images.finish()
-            self._networks.add(carry)  # small, and last: what another thread does while this one ends its last run
-            self._networks.finish()
-        else:
-            with workers.begin(self.perception.image_pieces()):
-                carry()
-            workers.begin_runs(self.perception.network_pieces()).finish()
+        ahead = self._begun
+        if not ahead:
+            self.begin_images(workers)
+            carry()
+        self._images.finish()
+        if not ahead:
+            self._networks = workers.begin_runs(self.perception.network_pieces())
+        following = look_ahead() if at_once else None
+        self._networks.help()
+        if following is None:
+            following = look_ahead()
+        if ahead:
+            carry()
+        if following is not None:
+            following._images.help(during=self._networks)
+        self._networks.finish()
+        return following
 
     def begin_rest(self, workers: Workers) -> None:
         """Have the other threads do what is only handed on, see :attr:`rest`."""
         self.rest = workers.begin(self.perception.rest_pieces(workers.threads))
+
+    def predictions(
+        self,
+        sequence: int,
+        status: StateStatus,
+        states: Mapping[str, StateStatus],
+        bev: Mapping[str, BevOutput],
+        failures: Mapping[str, str],
+    ) -> Predictions:
+        """Put together what a step gave, all of whose work is done.
+
+        Parameters
+        ----------
+        sequence, status, states, bev : as :class:`~octobev.runtime.predictions.Predictions` has them
+        failures : BEV output -> why it was withheld
+        """
+        rig, frames, results = self.graph.rig, self.frames, self.perception.results().values()
+        lost = {camera: why for result in results for camera, why in result.absences.items()}
+        absences = self.absences | lost
+        return Predictions(
+            timestamp_ns=self.frame_set.timestamp_ns,
+            sequence=sequence,
+            cameras=rig.names,
+            camera_mask=np.array([name in frames and name not in absences for name in rig.names]),
+            camera_age_ns=_ages(rig, self.frame_set.timestamp_ns, frames),
+            absences=absences,
+            bev=bev,
+            camera_outputs=self.perception.predictions(),
+            invalid={key: why for result in results for key, why in result.invalid.items()} | dict(failures),
+            state=status,
+            provenance=self.graph.provenance,
+            spans=self.stages.spans(),
+            networks=self.graph.network_of,
+            states=states,
+        )
 
     def drop(self) -> None:
         """Do nothing any more; what runs ends before this returns."""
@@ -151,3 +208,8 @@ def _present(rig: Rig, frame_set: FrameSet) -> tuple[dict[str, Frame], dict[str,
     frames = {frame.camera: frame for frame in frame_set.frames if frame.camera in rig}
     absences = {name: frame_set.absences.get(name, "no frame in this set") for name in rig.names if name not in frames}
     return frames, absences
+
+
+def _ages(rig: Rig, timestamp_ns: int, frames: Mapping[str, Frame]) -> NDArray[np.int64]:
+    ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in rig.names]
+    return np.array(ages, dtype=np.int64)

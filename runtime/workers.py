@@ -38,12 +38,28 @@ class Work:
         self._failed = False
         self._error: BaseException | None = None  # for the one that finishes, not told yet
         helping = range(min(helpers, len(self._left)))
-        self._helpers = [] if pool is None else [pool.submit(self._help) for _ in helping]
+        self._helpers = [] if pool is None else [pool.submit(self.help) for _ in helping]
 
-    def add(self, piece: Piece) -> None:
-        """Add a piece to be begun last. Threads that found nothing to do any more do not come back for it."""
-        with self._changed:
-            self._left.append(piece)
+    def help(self, during: Work | None = None) -> None:
+        """Do what nobody has begun, but do not wait for the rest. What a piece raises is kept for :meth:`finish`.
+
+        Parameters
+        ----------
+        during : begin with a piece only as long as one of that work runs; None: until none is left
+        """
+        for work in self._after:
+            work.help()
+            work._wait()
+            if work._failed:
+                self._fail(work._error)
+        while (during is None or during._running) and (piece := self._take()) is not None:
+            try:
+                piece()
+            except BaseException as error:
+                self._fail(error)
+            finally:
+                del piece  # not to be held while waiting for the next
+                self._done()
 
     def finish(self) -> None:
         """Do what nobody has begun, and wait for the rest.
@@ -55,7 +71,7 @@ class Work:
             that were not begun then are not done.
         """
         try:
-            self._help()
+            self.help()
         finally:
             error = self._end()
         if error is not None:
@@ -73,22 +89,6 @@ class Work:
 
     def __exit__(self, *exception: object) -> None:
         self.finish()
-
-    def _help(self) -> None:
-        """Do pieces until none is left; what one raises is kept for the one that finishes."""
-        for work in self._after:
-            work._help()
-            work._wait()
-            if work._failed:
-                self._fail(work._error)
-        while (piece := self._take()) is not None:
-            try:
-                piece()
-            except BaseException as error:
-                self._fail(error)
-            finally:
-                del piece  # not to be held while waiting for the next
-                self._done()
 
     def _take(self) -> Piece | None:
         with self._changed:

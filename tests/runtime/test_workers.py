@@ -154,12 +154,43 @@ def test_work_that_comes_after_what_failed_is_left_undone(workers):
     assert done == []
 
 
-def test_a_piece_that_is_added_is_done_with_the_others(workers):
+def test_helping_does_what_is_left_and_keeps_what_is_raised_for_the_one_that_finishes(workers):
     done = []
-    work = workers.begin([lambda: done.append(1)])
-    work.add(lambda: done.append(2))
+
+    def fail():
+        done.append(1)
+        raise LookupError("lost")
+
+    work = workers.begin([fail])
+    work.help()
+    with pytest.raises(LookupError, match="lost"):
+        work.finish()
+    assert done == [1]
+
+
+def test_helping_during_other_work_ends_with_it():
+    """A piece is begun only while another thread keeps the one that asks waiting anyway."""
+    workers, begun, go_on, done = Workers(2), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        go_on.wait(10)
+
+    awaited = workers.begin([slow])
+    begun.wait(10)
+    alone = Workers(1)
+
+    def last():
+        done.append("last")
+        go_on.set()
+        awaited.finish()
+
+    work = alone.begin([lambda: done.append("first"), last, lambda: done.append("not begun")])
+    work.help(during=awaited)
+    assert done == ["first", "last"]
     work.finish()
-    assert sorted(done) == [1, 2]
+    assert done == ["first", "last", "not begun"]
+    workers.close()
 
 
 def test_dropped_work_ends_what_runs_and_begins_nothing_more():
