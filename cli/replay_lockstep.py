@@ -51,6 +51,7 @@ def replay_lockstep(options: ReplayOptions) -> None:
             duration_s=options.duration_s,
             rate=options.rate,
             trace=trace,
+            ahead=not options.faults,  # they fail at their time, not beside the set before
         )
     if recording is not None:
         summary.recording, summary.unrecorded = recording.reason, recording.lost_sets

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from ..errors import InvalidArgument, expected
 from ..runtime.engine import Runtime
+from ..runtime.frames import FrameSet
 from ..runtime.predictions import Detections, Predictions
 from ..runtime.stages import StageSpan, StageTimes, totals_ms
 from .drive import Drive, DriveStep
@@ -88,6 +91,7 @@ def play(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
     trace: TraceWriter | None = None,
+    ahead: bool = True,
 ) -> ReplaySummary:
     """Step a runtime through a drive.
 
@@ -98,24 +102,35 @@ def play(
     rate : speed relative to the recording (1: as recorded); None: as fast as possible, nothing is ever skipped
     clock, sleep : time source in seconds and waiting, for tests
     trace : gets what ran when, reading and sinks too
+    ahead : as fast as possible, begin with the next set's cameras beside the rest of a set, see
+        :meth:`~octobev.runtime.engine.Runtime.stream`. False: one step after another, where what is read changes what
+        the runtime does. Predictions are the same
 
     A KeyboardInterrupt ends the replay after the step that is under way; the summary then says `interrupted`.
     """
     if rate is not None and not rate > 0:
         raise InvalidArgument(expected("rate", "positive", rate))
     tally = _Tally(drive, runtime)
-    start = clock()
-    try:
+    under_way: deque[tuple[DriveStep, StageTimes]] = deque()
+
+    def frame_sets() -> Iterator[FrameSet]:
         steps = iter(drive.steps(start_s=start_s, duration_s=duration_s))
         while True:
             times = StageTimes()
             with times.measure("read"):
                 step = next(steps, None)
             if step is None:
-                break
+                return
             if rate is not None:
                 tally.wait(step, rate, clock, sleep)
-            predictions = runtime.step(step.frame_set)
+            under_way.append((step, times))
+            yield step.frame_set
+
+    start = clock()
+    try:
+        predict = runtime.stream if ahead and rate is None else partial(map, runtime.step)
+        for predictions in predict(frame_sets()):
+            step, times = under_way.popleft()
             tally.add(step, predictions)
             for name, sink in (sinks or {}).items():
                 with times.measure(name):

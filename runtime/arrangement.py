@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from ..errors import InvalidArgument, expected
+
+_THREADS_TO_ONE_BESIDE: Final = 4
+"""Of how many threads one goes on with a set when the others work ahead on the next one's cameras; 1: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +47,11 @@ class Arrangement:
     def network_threads(self) -> int:
         """Threads of ONNX Runtime for a per-camera network: those that begin runs, one each, and the rest together."""
         return self.threads - self.runs_at_once + 1
+
+    @property
+    def threads_beside(self) -> int:
+        """Threads inside a lift and a run of a top-down network while others work ahead on the next set's cameras.
+
+        A second one would only be in the way of the cameras' runs, each of which keeps a thread busy.
+        """
+        return max(1, self.threads // _THREADS_TO_ONE_BESIDE)

@@ -21,6 +21,8 @@ from .workers import Piece
 class CameraImages:
     """Images of a rig's cameras, in the memory from which networks read them.
 
+    Sets take turns with two arrays, so that the next one's images are made while networks still read this one's.
+
     Parameters
     ----------
     rig : the cameras, in the order of the images
@@ -31,22 +33,28 @@ class CameraImages:
     Attributes
     ----------
     plans : of every camera: how its frame becomes an image
-    array : [count, ...] as the input declares it
+    arrays : two of [count, ...] as the input declares it
     """
 
     def __init__(self, rig: Rig, spec: ImageInput, count: int, plans: Mapping[str, InputPlan] | None = None) -> None:
         self._lenses = _lenses(rig)
         self._spec = _nameless(spec)
         self.plans = [_plan_for(camera, self._spec, plans or {}) for camera in rig]
-        self.array = np.zeros((count, *self.plans[0].shape), dtype=self.plans[0].dtype)
+        shape = (count, *self.plans[0].shape)
+        self.arrays = tuple(np.zeros(shape, dtype=self.plans[0].dtype) for _ in range(2))
+        self._turn = 0
 
     def serves(self, rig: Rig, spec: ImageInput, count: int) -> bool:
         """Whether those made of these would be the same."""
-        return len(self.array) == count and self._spec == _nameless(spec) and self._lenses == _lenses(rig)
+        return len(self.arrays[0]) == count and self._spec == _nameless(spec) and self._lenses == _lenses(rig)
 
     def begin(self, frames: Mapping[str, Frame], stages: StageTimes) -> ImagePreparation:
-        """Begin to make the images of one instant; nothing is done before its pieces are."""
-        return ImagePreparation(self, tuple(name for name, _ in self._lenses), frames, stages)
+        """Begin to make the images of one instant; nothing is done before its pieces are.
+
+        Those of the instant before stay as they are, those before them do not.
+        """
+        self._turn = 1 - self._turn
+        return ImagePreparation(self, tuple(name for name, _ in self._lenses), frames, stages, self._turn)
 
 
 class ImagePreparation:
@@ -58,6 +66,7 @@ class ImagePreparation:
     cameras : names, in the order of the images
     frames : camera name -> frame; cameras without one are left out, other cameras' frames are not looked at
     stages : gets `decode` and `preprocess`
+    turn : which of the two arrays is filled
 
     Attributes
     ----------
@@ -65,9 +74,15 @@ class ImagePreparation:
     """
 
     def __init__(
-        self, images: CameraImages, cameras: tuple[str, ...], frames: Mapping[str, Frame], stages: StageTimes
+        self,
+        images: CameraImages,
+        cameras: tuple[str, ...],
+        frames: Mapping[str, Frame],
+        stages: StageTimes,
+        turn: int,
     ) -> None:
-        self._images = images
+        self.turn = turn
+        self._plans, self._array = images.plans, images.arrays[turn]
         self._cameras = cameras
         self._frames = frames
         self._stages = stages
@@ -88,11 +103,11 @@ class ImagePreparation:
             absence = "no frame"
         else:
             try:
-                self._images.plans[number].run(frame, self._images.array[number], self._stages)
+                self._plans[number].run(frame, self._array[number], self._stages)
             except ImageError as error:
                 absence = str(error)
         if absence is not None:
-            self._images.array[number] = 0
+            self._array[number] = 0
             self.absences[number] = absence
 
 

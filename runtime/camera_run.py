@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -48,12 +47,12 @@ class Group:
 
     numbers : of the cameras, in the network's order
     names : theirs
-    binding : runs the network on their images
+    bindings : run the network on their images, one for each of the two turns of :class:`CameraImages`
     """
 
     numbers: Sequence[int]
     names: tuple[str, ...]
-    binding: Binding
+    bindings: Sequence[Binding]
 
 
 @dataclass(slots=True)
@@ -147,7 +146,7 @@ class CameraRun:
             failure, given = None, {}
             try:
                 with self._stages.measure("network", group.names):
-                    given = group.binding.run()
+                    given = group.bindings[self.images.turn].run()
             except NetworkError as error:
                 failure = str(error)
             for number in group.numbers:
@@ -205,25 +204,22 @@ class Perception:
 
     def run(self, workers: Workers) -> None:
         """Do everything, all threads together."""
-        with self.networks_running(workers):
-            pass
-        with self.rest_running(workers):
-            pass
+        workers.run(self.image_pieces())
+        workers.begin_runs(self.network_pieces()).finish()
+        workers.run(self.rest_pieces(workers.threads))
 
-    @contextmanager
-    def networks_running(self, workers: Workers) -> Iterator[None]:
-        """Have the other threads begin with the images while this one runs the block; then all run the networks."""
+    def image_pieces(self) -> list[Piece]:
+        """Return what is to be done first: making the images."""
         preparations = {id(run.images): run.images for run in self._runs.values()}
-        with workers.begin([piece for images in preparations.values() for piece in images.pieces()]):
-            yield
-        workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]).finish()
+        return [piece for images in preparations.values() for piece in images.pieces()]
 
-    @contextmanager
-    def rest_running(self, workers: Workers) -> Iterator[None]:
-        """Have the other threads do the rest while this one runs the block: what is cast to the ground is there."""
-        rest = [piece for run in self._runs.values() for piece in run.rest(self._wanted, workers.threads)]
-        with workers.begin(rest):
-            yield
+    def network_pieces(self) -> list[Piece]:
+        """Return what is to be done when all images are there; after it everything is that is cast to the ground."""
+        return [piece for run in self._runs.values() for piece in run.pieces()]
+
+    def rest_pieces(self, parts: int) -> list[Piece]:
+        """Return what is then to be done, each network's in so many parts at most: what is only handed on."""
+        return [piece for run in self._runs.values() for piece in run.rest(self._wanted, parts)]
 
     def results(self) -> dict[str, CameraResults]:
         """Tell how it went, see :meth:`CameraRun.results`: network id -> results."""

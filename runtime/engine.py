@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import InvalidArgument, expected
-from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .arrangement import Arrangement
 from .bundle import Bundle, Plan
@@ -18,17 +14,20 @@ from .frames import Frame, FrameSet, PixelFormat
 from .graph import Graph, Percepts
 from .hooks import InputWatch, RunHooks, Tamper
 from .memory import Memory
-from .predictions import Predictions, Provenance
+from .passage import Coming, Passage
+from .predictions import Predictions, Provenance, StateStatus
 from .recalibration import check_recalibration
 from .sessions import Sessions
 from .settle import ProfileChoice, settle
-from .stages import StageTimes
 from .variants import VariantChoice
 from .workers import Workers
 
+Following = Callable[[], FrameSet | None]
+"""Gives the set of the next step, if it is there already, see :meth:`Runtime.step`."""
+
 
 class Runtime:
-    """Steps from frame sets to predictions: synchronous, deterministic, one step at a time.
+    """Steps from frame sets to predictions: deterministic, one step after another.
 
     Parameters
     ----------
@@ -86,6 +85,7 @@ class Runtime:
         self._formats: frozenset[PixelFormat] = frozenset()
         self._sequence = 0
         self._closed = False
+        self._ahead: Passage | None = None  # begun, for the next step
         self._workers = Workers(self.threads, self.arrangement.runs_at_once)
 
     @property
@@ -110,12 +110,14 @@ class Runtime:
         Nothing that is carried over time changes.
         """
         self._check_open()
-        frames, _ = _present(self._next.rig, frame_set)
-        perception = self._next.begin_cameras(frames, StageTimes())
-        perception.run(self._workers)
-        return self._next.keep(perception.results())
+        self._drop_ahead()
+        passage = Passage(self._next, frame_set, self._hooks)
+        passage.perception.run(self._workers)
+        return passage.graph.keep(passage.perception.results())
 
-    def step(self, frame_set: FrameSet, percepts: Percepts | None = None) -> Predictions:
+    def step(
+        self, frame_set: FrameSet, percepts: Percepts | None = None, *, following: Following | None = None
+    ) -> Predictions:
         """Predict for one frame set.
 
         A camera that is absent, or whose image cannot be decoded, is masked and named in `absences`; a network's NaN or
@@ -126,59 +128,46 @@ class Runtime:
         ----------
         percepts : what :meth:`perceive` gave for this set, also under another calibration of the same lenses; the
             per-camera networks then do not run, and per-camera outputs are left out. None: they run
+        following : asked on this thread when no camera of this set is left to begin with, and once more if it gave
+            nothing: gives the set that the next step will be on, if it is there already, else None. Its cameras begin
+            beside the rest of this step, which makes more steps in the same time, and this one a little longer;
+            predictions are the same to the bit. If the next step is on another set after all, what was begun is left
+            undone. The set is held until then. See :meth:`stream` for sets that are all there
 
         Raises
         ------
         InvalidArgument
             The runtime is closed; or `percepts` are those of other networks, outputs or cameras.
         """
+        return self._step(frame_set, percepts, following)
+
+    def stream(self, frame_sets: Iterable[FrameSet]) -> Iterator[Predictions]:
+        """Predict for one frame set after another: more of them in the same time than by :meth:`step`.
+
+        The predictions are those of steps, to the bit, and so is what a set raises when its turn has come. While one
+        set's top-down networks run on one thread (or a few), the others begin with the next one's cameras. It is asked
+        for when this one's networks begin: one set ahead and no more.
+
+        All happens on the thread that iterates, which may do between two sets whatever it may do between two steps.
+        Ending early (`close()` of the iterator) leaves the set that was begun undone.
+
+        Raises
+        ------
+        InvalidArgument
+            The runtime is closed.
+        """
         self._check_open()
-        graph = self._next
-        stages = StageTimes()
-        frames, absences = _present(graph.rig, frame_set)
-        self._note_formats(frames)
-        perception = graph.begin_cameras(frames, stages) if percepts is None else graph.put_back(percepts)
-        status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
-        if graph is not self._graph:
-            if motion is not None:
-                graph.take_over(self._graph)
-            self._graph = graph
+        return self._stream(Coming(frame_sets))
+
+    def _stream(self, coming: Coming) -> Iterator[Predictions]:
         try:
-            with perception.networks_running(self._workers), stages.measure("carry"):
-                states = graph.carry(frame_set.timestamp_ns, status, motion)
-                fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in frames.items()}
-                graph.topdowns.aim(fired_from_ego)
-        except BaseException:  # what a hook raises: carried to here, and nothing taken in
-            self._memory.forget("the step before was broken off")
-            raise
-        results = perception.results()
-        with perception.rest_running(self._workers):
-            with stages.measure("castout"):
-                bev = graph.castouts.step(results, fired_from_ego, self._workers.map)
-            with stages.measure("topdown"):
-                topdown, failures = graph.topdowns.step(results, self.threads)
-        results = perception.results()
-        absences |= {camera: why for result in results.values() for camera, why in result.absences.items()}
-        invalid = {key: why for result in results.values() for key, why in result.invalid.items()}
-        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
-        predictions = Predictions(
-            timestamp_ns=frame_set.timestamp_ns,
-            sequence=self._sequence,
-            cameras=graph.rig.names,
-            camera_mask=np.array([name in frames and name not in absences for name in graph.rig.names]),
-            camera_age_ns=_ages(graph.rig, frame_set.timestamp_ns, frames),
-            absences=absences,
-            bev=bev | topdown,
-            camera_outputs=perception.predictions(),
-            invalid=invalid | failures,
-            state=status,
-            provenance=graph.provenance,
-            spans=stages.spans(),
-            networks=graph.network_of,
-            states=states,
-        )
-        self._sequence += 1
-        return predictions
+            while (frame_set := coming.take()) is not None:
+                predictions = self._step(frame_set, following=coming.peek, at_once=True)
+                del frame_set  # nothing of a set is held here when its predictions are handed on
+                yield predictions
+                del predictions
+        finally:
+            self._drop_ahead()
 
     def recalibrate(self, rig: Rig, *, check: bool = True) -> None:
         """Take another calibration from the next step on; the map and the recurrent states go on.
@@ -267,6 +256,7 @@ class Runtime:
     def close(self) -> None:
         """End the worker threads. A closed runtime cannot step."""
         self._closed = True
+        self._drop_ahead()
         self._workers.close()
 
     def __enter__(self) -> Runtime:
@@ -287,6 +277,79 @@ class Runtime:
             before=before,
         )
 
+    def _step(
+        self,
+        frame_set: FrameSet,
+        percepts: Percepts | None = None,
+        following: Following | None = None,
+        *,
+        at_once: bool = False,
+    ) -> Predictions:
+        """Step; `at_once`: ask for the following set as soon as possible, as it is there and remains the next one."""
+        self._check_open()
+        passage = self._take_up(frame_set, percepts)
+        graph, workers, stages = passage.graph, self._workers, passage.stages
+        status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
+        if graph is not self._graph:
+            if motion is not None:
+                graph.take_over(self._graph)
+            self._graph = graph
+        states: dict[str, StateStatus] = {}
+
+        def carry() -> None:
+            with stages.measure("carry"):
+                states.update(graph.carry(frame_set.timestamp_ns, status, motion))
+                graph.topdowns.aim(passage.fired_from_ego)
+
+        try:
+            ahead = passage.run_cameras(workers, carry, lambda: self._look_ahead(following), at_once=at_once)
+            results = passage.perception.results()
+            passage.begin_rest(workers)
+            if ahead is None:  # a set may have come meanwhile
+                ahead = self._look_ahead(following)
+            with stages.measure("castout"):
+                bev = graph.castouts.step(results, passage.fired_from_ego, workers.map)
+            with stages.measure("topdown"):
+                graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
+                if ahead is not None:
+                    ahead.begin_networks(workers, passage)
+                topdown, failures = graph.topdowns.run(beside=ahead is not None)
+            passage.rest.finish()
+        except BaseException:  # what a hook raises: carried to here, and nothing taken in
+            self._drop_ahead()
+            passage.drop()
+            self._memory.forget("the step before was broken off")
+            raise
+        states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
+        predictions = passage.predictions(self._sequence, status, states, bev | topdown, failures)
+        self._sequence += 1
+        return predictions
+
+    def _take_up(self, frame_set: FrameSet, percepts: Percepts | None) -> Passage:
+        """Give the passage of a set, also one that was begun ahead, unless something changed since then."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            if percepts is None and ahead.goes_on(self._next, frame_set, self._hooks):
+                return ahead
+            ahead.drop()
+        passage = Passage(self._next, frame_set, self._hooks, percepts)
+        self._note_formats(passage.frames)
+        return passage
+
+    def _look_ahead(self, following: Following | None) -> Passage | None:
+        """Begin with the set of the next step, if it is there and threads are that could."""
+        frame_set = None if following is None or self.threads == 1 else following()
+        if not isinstance(frame_set, FrameSet):  # anything else is refused when its turn has come
+            return None
+        self._ahead = ahead = Passage(self._next, frame_set, self._hooks)
+        ahead.begin_images(self._workers)
+        return ahead
+
+    def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.drop()
+
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidArgument("this runtime is closed; make a new one")
@@ -299,28 +362,9 @@ class Runtime:
             graph.warm(self._formats)
             self._next = graph
         finally:
-            self._sessions.trim(list(self._next.networks.values()))
+            self._sessions.trim(self._next.loaded)
 
     def _note_formats(self, frames: Mapping[str, Frame]) -> None:
         formats = {frame.pixel_format for frame in frames.values()}
         if not formats <= self._formats:
             self._formats |= formats
-
-
-def _fired_from_ego(frame: Frame, frame_set: FrameSet) -> Pose:
-    """`ego_when_the_camera_fired_from_ego_now`; identity where one of the poses is not known."""
-    if frame.world_from_ego is None or frame_set.world_from_ego is None:
-        return Pose.identity()
-    return frame.world_from_ego.inverse() @ frame_set.world_from_ego
-
-
-def _present(rig: Rig, frame_set: FrameSet) -> tuple[dict[str, Frame], dict[str, str]]:
-    """Frames by camera of the rig, and why the others have none."""
-    frames = {frame.camera: frame for frame in frame_set.frames if frame.camera in rig}
-    absences = {name: frame_set.absences.get(name, "no frame in this set") for name in rig.names if name not in frames}
-    return frames, absences
-
-
-def _ages(rig: Rig, timestamp_ns: int, frames: Mapping[str, Frame]) -> NDArray[np.int64]:
-    ages = [timestamp_ns - frames[name].timestamp_ns if name in frames else 0 for name in rig.names]
-    return np.array(ages, dtype=np.int64)

@@ -86,7 +86,9 @@ class Graph:
         for name, outputs in plan.networks.items():
             self.hydranets[name] = self._hydranet(bundle, name, outputs, sessions, before)
         self.castouts = CastOuts(bundle, plan.castouts, self.hydranets, rig, max_gap_s)
-        self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s)
+        on_cpu = all(provider.name == "CPUExecutionProvider" for provider in bundle.providers)
+        beside = arrangement.threads_beside if arrangement.threads > 1 and on_cpu else None
+        self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s, beside)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
         self.provenance = self._provenance(bundle, profile)
 
@@ -94,6 +96,11 @@ class Graph:
     def networks(self) -> dict[str, Network]:
         """The loaded networks by id."""
         return {name: net.network for name, net in self.hydranets.items()} | self.topdowns.networks
+
+    @property
+    def loaded(self) -> list[Network]:
+        """All that is loaded for it: a network twice, where other numbers of threads run it."""
+        return [*(net.network for net in self.hydranets.values()), *self.topdowns.loaded]
 
     def warm(self, pixel_formats: Iterable[PixelFormat]) -> None:
         """Do beforehand what the first step would do for the first time, so that it is not slower than the others.

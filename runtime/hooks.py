@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -25,3 +25,7 @@ class RunHooks:
 
     watch: InputWatch | None = None
     tampers: dict[str, Tamper] = field(default_factory=dict)
+
+    def now(self) -> Self:
+        """Copy them: what is set later does not change the copy."""
+        return replace(self, tampers=dict(self.tampers))

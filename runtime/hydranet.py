@@ -175,7 +175,7 @@ class HydraNet:
         """Do beforehand what the first run would do for the first time, for images of these formats."""
         for plan in self._plans:
             plan.warm(pixel_formats)
-        self._groups[0].binding.warm()
+        self._groups[0].bindings[0].warm()
 
     def begin(self, images: ImagePreparation, stages: StageTimes) -> CameraRun:
         """Begin a run on the frames of one instant; nothing is done before its pieces are.
@@ -279,9 +279,11 @@ class HydraNet:
         members = slice(number * self._batch, (number + 1) * self._batch)
         cameras = self.cameras[members]
         bound = {name: array for output in self._outputs.values() for name, array in output.bound(number).items()}
-        inputs = {self.spec.input.tensor: self.images.array[members]}
-        binding = self._network.bind(inputs, bound, network_id=self.name, cameras=cameras)
-        return Group(range(len(self.cameras))[members], cameras, binding)
+        bindings = [
+            self._network.bind({self.spec.input.tensor: array[members]}, bound, network_id=self.name, cameras=cameras)
+            for array in self.images.arrays
+        ]
+        return Group(range(len(self.cameras))[members], cameras, bindings)
 
     def _cast_rows(self) -> dict[str, NDArray[np.float32]]:
         dense = {name: output.rows for name, output in self._outputs.items() if isinstance(output, DenseOutput)}

@@ -10,7 +10,8 @@ from .hooks import RunHooks
 from .session import Network
 
 KEPT: Final = 3
-"""Sub-graphs of one ONNX file that stay loaded: those that were wanted last, or all that run, when these are more."""
+"""Sub-graphs of one ONNX file that stay loaded for one number of threads: those that were wanted last, or all that run,
+when these are more."""
 
 Key = tuple[str, int, frozenset[str]]
 
@@ -20,7 +21,7 @@ class Sessions:
 
     A network is cut down to the outputs that are wanted of it, so every other set of outputs is another sub-graph, and
     another session with a copy of its weights. Entries of a manifest that are of one file share sessions. Holds at most
-    :data:`KEPT` a file (more only while more run). One caller at a time.
+    :data:`KEPT` a file and number of threads (more only while more run). One caller at a time.
 
     Parameters
     ----------
@@ -39,8 +40,12 @@ class Sessions:
         self._hooks = hooks
         self._loaded: dict[Key, Network] = {}  # what was wanted last stands last
 
-    def load(self, network_id: str, tensors: Iterable[str]) -> Network:
+    def load(self, network_id: str, tensors: Iterable[str], threads: int | None = None) -> Network:
         """Give a network that has these graph outputs and no others.
+
+        Parameters
+        ----------
+        threads : of ONNX Runtime inside a run; None: as many as were given for a network of this sort
 
         Raises
         ------
@@ -50,7 +55,8 @@ class Sessions:
         manifest = self._bundle.manifest
         spec = manifest.networks[network_id]
         variant = spec.variants.get(self._bundle.variant)
-        threads = self._camera_threads if network_id in manifest.camera_networks else self._threads
+        if threads is None:
+            threads = self._camera_threads if network_id in manifest.camera_networks else self._threads
         outputs = list(dict.fromkeys(tensors))
         key = (spec.sha256 if variant is None else variant.sha256, threads, frozenset(outputs))
         network = self._loaded.pop(key, None)
@@ -69,9 +75,9 @@ class Sessions:
 
     def trim(self, running: Collection[Network]) -> None:
         """Let go of what was wanted longest ago, beyond what runs and :data:`KEPT`."""
-        files: dict[str, list[Key]] = {}
+        files: dict[tuple[str, int], list[Key]] = {}
         for key in self._loaded:
-            files.setdefault(key[0], []).append(key)
+            files.setdefault(key[:2], []).append(key)
         for keys in files.values():
             idle = [key for key in keys if self._loaded[key] not in running]
             for key in idle[: max(len(keys) - KEPT, 0)]:

@@ -20,7 +20,7 @@ from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
 from .bundle import Lift, State, TopDownNetwork
 from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid, RoadLayout
-from .session import Network
+from .session import Binding, Network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,7 @@ class TopDown:
     sources : feature output name -> where its features come from
     outputs : wanted outputs
     rig : gives the order of the bits of `seen_by`
+    narrow : the same network, loaded for fewer threads: for runs beside other work. None: there is none
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class TopDown:
         sources: Mapping[str, FeatureSource],
         outputs: Sequence[str],
         rig: Rig,
+        narrow: Network | None = None,
     ) -> None:
         self.name = name
         self.network = network
@@ -82,6 +84,8 @@ class TopDown:
         results = {self._wanted[key].tensor: array for key, array in self._outputs.items()}
         results |= {state.spec.output: state.after for state in self._states}
         self._binding = network.bind(inputs, results, network_id=name)
+        self._narrow = self._binding if narrow is None else narrow.bind(inputs, results, network_id=name)
+        self._seen_by = np.zeros(grid.shape, dtype=np.uint64)
 
     @property
     def recurrent(self) -> bool:
@@ -93,6 +97,7 @@ class TopDown:
         for lift in self._lifts:
             lift.warm()
         self._binding.warm()
+        self._narrow.warm()
         self.reset()
 
     def take_over(self, before: TopDown) -> None:
@@ -137,18 +142,29 @@ class TopDown:
         for lift in self._lifts:
             lift.aim(fired_from_ego[lift.source], active[lift.source], num_threads)
 
-    def step(
+    def lift(
         self,
         features: Mapping[str, NDArray[np.float32]],
         active: Mapping[str, NDArray[np.uint8]],
         num_threads: int = 1,
-    ) -> tuple[dict[str, BevOutput], str | None]:
-        """Run the network on the set that was aimed at.
+    ) -> None:
+        """Lift the features of the set that was aimed at; they are not read any more then.
 
         Parameters
         ----------
         features : source -> float32 [cameras * h * w, C], rows in the order of the source's cameras
         active : source -> uint8 [cameras], 1 where there are features
+        """
+        self._seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
+        for lift in self._lifts:
+            self._seen_by |= lift.fill(features[lift.source], active[lift.source], num_threads)
+
+    def run(self, *, narrow: bool = False) -> tuple[dict[str, BevOutput], str | None]:
+        """Run the network on what was lifted.
+
+        Parameters
+        ----------
+        narrow : on the fewer threads, beside other work
 
         Returns
         -------
@@ -156,10 +172,8 @@ class TopDown:
         failure : what happened then, or None. The state is then the one that the network read, the last good one
             carried to here: nothing of this set goes into it.
         """
-        seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
-        for lift in self._lifts:
-            seen_by |= lift.fill(features[lift.source], active[lift.source], num_threads)
-        failure = self._run()
+        seen_by = self._seen_by
+        failure = self._run(self._narrow if narrow else self._binding)
         if failure is not None:
             for state in self._states:
                 state.restore()
@@ -169,10 +183,10 @@ class TopDown:
             return {}, failure
         return {key: self._value(key, observed.copy(), seen_by) for key in self._outputs}, None
 
-    def _run(self) -> str | None:
+    def _run(self, binding: Binding) -> str | None:
         """Run the network; returns why nothing that it gave may be used, or None."""
         try:
-            self._binding.run()
+            binding.run()
         except NetworkError as error:
             return str(error)
         broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]

@@ -27,7 +27,15 @@ _Lift = tuple[str, str]
 
 
 class TopDowns:
-    """Runs the wanted top-down networks of a bundle, each with cameras, matrices and a state of its own."""
+    """Runs the wanted top-down networks of a bundle, each with cameras, matrices and a state of its own.
+
+    Parameters
+    ----------
+    bundle, rig, sessions, max_gap_s : see :class:`octobev.runtime.graph.Graph`
+    wanted : network -> its wanted outputs
+    hydranets : whose features they lift
+    threads_beside : threads for what runs beside the next set's cameras; None: nothing does
+    """
 
     def __init__(
         self,
@@ -37,7 +45,9 @@ class TopDowns:
         rig: Rig,
         sessions: Sessions,
         max_gap_s: float,
+        threads_beside: int | None = None,
     ) -> None:
+        self.loaded: tuple[Network, ...] = ()
         self._hydranets = hydranets
         self._topdowns: dict[str, TopDown] = {}
         self._continuities = {name: Continuity(f"network {name}", max_gap_s) for name in wanted}
@@ -53,9 +63,11 @@ class TopDowns:
                 self._note_cameras((name, lift.source), bundle.cameras(name, rig))
             tensors = [spec.outputs[output].tensor for output in outputs] + [state.output for state in spec.states]
             network = sessions.load(name, tensors)  # entries of one file share it, buffers and states are their own
+            narrow = None if threads_beside is None else sessions.load(name, tensors, threads_beside)
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
             self._specs[name] = spec
-            self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig)
+            self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig, narrow)
+            self.loaded += (network,) if narrow is None else (network, narrow)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -114,16 +126,29 @@ class TopDowns:
                 expected[source] = present & self._taking_part[name, source] & ~self._broken[name, source]
             topdown.aim(moves, expected)
 
-    def step(
-        self, results: Mapping[str, CameraResults], num_threads: int = 1
-    ) -> tuple[dict[str, BevOutput], dict[str, str]]:
-        """Run every network on the set that was aimed at; returns the outputs, and for withheld ones the reason."""
-        outputs: dict[str, BevOutput] = {}
-        failures: dict[str, str] = {}
+    def lift(self, results: Mapping[str, CameraResults], num_threads: int = 1) -> None:
+        """Lift the features of the set that was aimed at; what the per-camera networks gave is not read any more then.
+
+        Parameters
+        ----------
+        results : network id -> what it gave
+        """
         for name, topdown in self._topdowns.items():
             features = {s: self._hydranets[self._network_of[s]].rows(s) for s in self._sources(name)}
             active = {source: self._active(name, source, results) for source in features}
-            values, failure = topdown.step(features, active, num_threads)
+            topdown.lift(features, active, num_threads)
+
+    def run(self, *, beside: bool = False) -> tuple[dict[str, BevOutput], dict[str, str]]:
+        """Run every network on what was lifted; returns the outputs, and for withheld ones the reason.
+
+        Parameters
+        ----------
+        beside : on `threads_beside`, as the others work ahead on the next set's cameras
+        """
+        outputs: dict[str, BevOutput] = {}
+        failures: dict[str, str] = {}
+        for name, topdown in self._topdowns.items():
+            values, failure = topdown.run(narrow=beside)
             outputs |= values
             if failure is None:
                 self._continuities[name].take_in()

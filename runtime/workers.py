@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,47 @@ _THREAD_NAME: Final = "octobev"
 
 
 class Work:
-    """Pieces of work under way, begun in their order; made by :meth:`Workers.begin`."""
+    """Pieces of work under way, begun in their order; made by :meth:`Workers.begin`.
 
-    def __init__(self, pieces: Iterable[Piece], pool: ThreadPoolExecutor | None, helpers: int) -> None:
-        self._left = deque(pieces)  # whoever is free takes the next: taking one is atomic
+    Parameters
+    ----------
+    pieces : the work
+    pool, helpers : the other threads, and how many of them help
+    after : work that must be done before these pieces begin; who comes to help here helps there first
+    """
+
+    def __init__(
+        self, pieces: Iterable[Piece], pool: ThreadPoolExecutor | None, helpers: int, after: Iterable[Work] = ()
+    ) -> None:
+        self._left = deque(pieces)
+        self._after = tuple(after)
+        self._changed = threading.Condition(threading.Lock())  # guards what stands here
+        self._running = 0
+        self._failed = False
+        self._error: BaseException | None = None  # for the one that finishes, not told yet
         helping = range(min(helpers, len(self._left)))
-        self._helpers = [] if pool is None else [pool.submit(self._take) for _ in helping]
+        self._helpers = [] if pool is None else [pool.submit(self.help) for _ in helping]
+
+    def help(self, during: Work | None = None) -> None:
+        """Do what nobody has begun, but do not wait for the rest. What a piece raises is kept for :meth:`finish`.
+
+        Parameters
+        ----------
+        during : begin with a piece only as long as one of that work runs; None: until none is left
+        """
+        for work in self._after:
+            work.help()
+            work._wait()
+            if work._failed:
+                self._fail(work._error)
+        while (during is None or during._running) and (piece := self._take()) is not None:
+            try:
+                piece()
+            except BaseException as error:
+                self._fail(error)
+            finally:
+                del piece  # not to be held while waiting for the next
+                self._done()
 
     def finish(self) -> None:
         """Do what nobody has begun, and wait for the rest.
@@ -31,14 +67,22 @@ class Work:
         Raises
         ------
         Exception
-            What a piece raised, when no other runs any more; pieces that were not begun then are not done.
+            What a piece raised, of this work or of that before it, when no other of this work runs any more; pieces
+            that were not begun then are not done.
         """
         try:
-            self._take()
+            self.help()
         finally:
-            for helper in self._helpers:
-                if not helper.cancel():  # it has begun, perhaps with an exception
-                    helper.result()
+            error = self._end()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame, and the frame would hold it
+
+    def drop(self) -> None:
+        """Leave what nobody has begun, and wait for what runs; nobody is told what it raised."""
+        self._end()
 
     def __enter__(self) -> Work:
         return self
@@ -46,17 +90,38 @@ class Work:
     def __exit__(self, *exception: object) -> None:
         self.finish()
 
-    def _take(self) -> None:
-        while True:
-            try:
-                piece = self._left.popleft()
-            except IndexError:
-                return
-            try:
-                piece()
-            except BaseException:
-                self._left.clear()
-                raise
+    def _take(self) -> Piece | None:
+        with self._changed:
+            if self._failed or not self._left:
+                return None
+            self._running += 1
+            return self._left.popleft()
+
+    def _done(self) -> None:
+        with self._changed:
+            self._running -= 1
+            if not self._running:
+                self._changed.notify_all()
+
+    def _fail(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._left.clear()
+            if not self._failed:
+                self._failed, self._error = True, error
+
+    def _wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+
+    def _end(self) -> BaseException | None:
+        """Leave what is left, and wait for what runs; gives what a piece raised, and does not hold it any longer."""
+        with self._changed:
+            self._left.clear()
+        self._wait()
+        for helper in self._helpers:
+            helper.cancel()
+        error, self._error = self._error, None
+        return error
 
 
 class Workers:
@@ -83,12 +148,16 @@ class Workers:
         """
         return Work(pieces, self._pool, self._others)
 
-    def begin_runs(self, pieces: Iterable[Piece]) -> Work:
+    def begin_runs(self, pieces: Iterable[Piece], after: Iterable[Work] = ()) -> Work:
         """Begin with pieces that are runs of networks: the threads that `runs_at_once` leaves work inside of them.
 
         With one run at a time, the one that asks does them all, and nothing begins before :meth:`Work.finish`.
+
+        Parameters
+        ----------
+        after : work that must be done before
         """
-        return Work(pieces, self._pool, self._runs_at_once - 1)
+        return Work(pieces, self._pool, self._runs_at_once - 1, after)
 
     def run(self, pieces: Iterable[Piece]) -> None:
         """Do pieces of work, all threads together."""

@@ -44,6 +44,9 @@ class Brightness:
     def __init__(self, unusable=(), invalid=()):
         self.unusable, self.invalid = unusable, invalid
 
+    def stream(self, frame_sets):
+        return map(self.step, frame_sets)
+
     def step(self, frame_set):
         number = frame_set.timestamp_ns // PERIOD_NS
         log_odds = np.full(GRID.shape, frame_set.frames[0].data[0, 0, 0], dtype=np.float32)
@@ -122,6 +125,37 @@ def test_rate_paces_the_drive(rate, expected_s):
 
     summary = play(Recorded(), Brightness(), rate=rate, clock=lambda: now[0], sleep=sleep)
     assert summary.seconds == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(("rate", "ahead", "streamed"), [(None, True, True), (None, False, False), (1e6, True, False)])
+def test_sets_are_streamed_where_nothing_waits_for_the_clock(rate, ahead, streamed):
+    class Streaming(Brightness):
+        streamed = False
+
+        def stream(self, frame_sets):
+            self.streamed = True
+            return super().stream(frame_sets)
+
+    runtime = Streaming()
+    assert play(Recorded(), runtime, rate=rate, ahead=ahead).sets == 3
+    assert runtime.streamed == streamed
+
+
+def test_what_was_read_ahead_is_told_with_its_own_set():
+    """Steps, and how long they took to read, belong to their predictions, though the next ones are read before."""
+
+    class Eager(Brightness):
+        def stream(self, frame_sets):
+            return map(self.step, list(frame_sets))
+
+    seen = []
+    summary = play(
+        Recorded(), Eager(), sinks={"see": lambda step, given: seen.append((step.frame_set.timestamp_ns, given))}
+    )
+    assert [(timestamp_ns, given.timestamp_ns) for timestamp_ns, given in seen] == [
+        (number * PERIOD_NS, number * PERIOD_NS) for number in range(3)
+    ]
+    assert summary.sets == 3
 
 
 def test_rate_must_be_positive():

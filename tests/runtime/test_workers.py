@@ -111,3 +111,101 @@ def test_one_run_at_a_time_is_done_by_the_one_that_asks():
         assert done == [threading.current_thread().name] * 3
     finally:
         workers.close()
+
+
+def test_work_that_comes_after_begins_when_nothing_of_the_first_runs_any_more():
+    workers, begun, too_soon, done = Workers(3), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        too_soon.wait(0.05)
+        done.append("first")
+
+    def then():
+        too_soon.set()
+        done.append("then")
+
+    before = workers.begin([slow])
+    begun.wait(10)
+    workers.begin_runs([then], (before,)).finish()
+    assert done == ["first", "then"]
+    workers.close()
+
+
+def test_work_that_comes_after_is_helped_along_by_who_finishes_it(workers):
+    done = []
+    before = workers.begin([lambda: done.append("first")] * 3)
+    workers.begin_runs([lambda: done.append("then")], (before,)).finish()
+    assert done == ["first"] * 3 + ["then"]
+    before.finish()
+
+
+def test_work_that_comes_after_what_failed_is_left_undone(workers):
+    done = []
+
+    def fail():
+        raise LookupError("lost")
+
+    before = workers.begin([fail])
+    after = workers.begin_runs([lambda: done.append(1)], (before,))
+    with pytest.raises(LookupError, match="lost"):
+        after.finish()
+    before.drop()
+    assert done == []
+
+
+def test_helping_does_what_is_left_and_keeps_what_is_raised_for_the_one_that_finishes(workers):
+    done = []
+
+    def fail():
+        done.append(1)
+        raise LookupError("lost")
+
+    work = workers.begin([fail])
+    work.help()
+    with pytest.raises(LookupError, match="lost"):
+        work.finish()
+    assert done == [1]
+
+
+def test_helping_during_other_work_ends_with_it():
+    """A piece is begun only while another thread keeps the one that asks waiting anyway."""
+    workers, begun, go_on, done = Workers(2), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        go_on.wait(10)
+
+    awaited = workers.begin([slow])
+    begun.wait(10)
+    alone = Workers(1)
+
+    def last():
+        done.append("last")
+        go_on.set()
+        awaited.finish()
+
+    work = alone.begin([lambda: done.append("first"), last, lambda: done.append("not begun")])
+    work.help(during=awaited)
+    assert done == ["first", "last"]
+    work.finish()
+    assert done == ["first", "last", "not begun"]
+    workers.close()
+
+
+def test_dropped_work_ends_what_runs_and_begins_nothing_more():
+    workers, begun, too_late, done = Workers(2), threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        too_late.wait(0.05)
+        done.append(1)
+        raise LookupError("nobody is told")
+
+    work = workers.begin([slow, lambda: done.append(2)])
+    begun.wait(10)
+    work.drop()
+    too_late.set()
+    assert done == [1]
+    work.finish()
+    workers.close()
