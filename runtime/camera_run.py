@@ -14,6 +14,7 @@ from ..errors import NetworkError
 from .camera_images import ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
+from .packed_outputs import PackedOutputs
 from .predictions import CameraPrediction
 from .session import Binding
 from .stages import StageTimes
@@ -80,7 +81,9 @@ class CameraRun:
     Parameters
     ----------
     images : their preparation, which other networks may share
+    names : of all outputs, in the order of the predictions
     outputs : what is made of what the network gives, by name
+    packed : the other outputs, which are checked and copied together
     cast_down : those whose rows the ground reads
     predict : copies a camera's part of an output: name, number of the camera
     groups : the cameras in batches
@@ -90,14 +93,18 @@ class CameraRun:
     def __init__(
         self,
         images: ImagePreparation,
+        names: Sequence[str],
         outputs: Mapping[str, AnyOutput],
+        packed: PackedOutputs,
         cast_down: Collection[str],
         predict: Callable[[str, int], CameraPrediction],
         groups: Sequence[Group],
         stages: StageTimes,
     ) -> None:
         self.images = images
+        self._names = names
         self._outputs = outputs
+        self._packed = packed
         self._cast_down = cast_down
         self._predict = predict
         self._groups = groups
@@ -119,25 +126,27 @@ class CameraRun:
         parts : how many pieces to make at most
         """
         names = [name for name in self._outputs if name in wanted or name not in self._cast_down]
-        return [partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))]
+        pieces: list[Piece] = [
+            partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))
+        ]
+        if self._packed.names:
+            pieces.append(partial(self._collect_packed, wanted))
+        return pieces
 
     def results(self) -> CameraResults:
         """Tell how it went; before the rest is done, for what is cast to the ground."""
-        return CameraResults(
-            frozenset(name for number, name in self._cameras if self._has_image(number)),
-            self.images.unusable(),
-            {
-                f"{output}/{name}": self._outcomes[number].invalid[output]
-                for number, name in self._cameras
-                if self._outcomes[number].invalid
-                for output in self._outputs
-                if output in self._outcomes[number].invalid
-            },
-        )
+        invalid = {
+            f"{output}/{name}": outcome.invalid[output]
+            for (_, name), outcome in zip(self._cameras, self._outcomes, strict=True)
+            if outcome.invalid
+            for output in self._names
+            if output in outcome.invalid
+        }
+        return CameraResults(self.images.used, self.images.unusable, invalid)
 
     def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
-        return {name: self._predictions[name] for name in self._outputs if name in self._predictions}
+        return {name: self._predictions[name] for name in self._names if name in self._predictions}
 
     def _has_image(self, number: int) -> bool:
         return self.images.absences[number] is None
@@ -152,10 +161,11 @@ class CameraRun:
                 failure = str(error)
             for number in group.numbers:
                 self._outcomes[number].failure, self._outcomes[number].given = failure, given
-        with self._stages.measure("activation", group.names):
-            for name in self._outputs:
-                if name in self._cast_down:
-                    self._finish(name, group.numbers)
+        if self._cast_down:
+            with self._stages.measure("activation", group.names):
+                for name in self._outputs:
+                    if name in self._cast_down:
+                        self._finish(name, group.numbers)
 
     def _collect(self, names: Sequence[str], wanted: Collection[str]) -> None:
         """Finish outputs for all cameras, and copy those that are wanted."""
@@ -169,6 +179,19 @@ class CameraRun:
                         for number, camera in self._cameras
                         if self._has_image(number) and name not in self._outcomes[number].invalid
                     }
+
+    def _collect_packed(self, wanted: Collection[str]) -> None:
+        """Finish and copy the packed outputs for all cameras."""
+        with self._stages.measure("collect"):
+            seen = [number for number, _ in self._cameras if self._has_image(number)]
+            ran = [number for number in seen if self._outcomes[number].failure is None]
+            predictions, invalid = self._packed.collect(ran)
+            self._predictions |= {name: given for name, given in predictions.items() if name in wanted}
+            for number, reasons in invalid.items():
+                self._outcomes[number].invalid |= reasons
+            for number in seen if len(ran) < len(seen) else ():
+                if (failure := self._outcomes[number].failure) is not None:
+                    self._outcomes[number].invalid |= dict.fromkeys(self._packed.names, failure)
 
     def _finish(self, name: str, numbers: Iterable[int]) -> None:
         output = self._outputs[name]
@@ -231,7 +254,10 @@ class Perception:
 
     def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
         """Give the wanted outputs, when the rest is done, see :meth:`CameraRun.predictions`."""
-        return {name: given for run in self._runs.values() for name, given in run.predictions().items()}
+        predictions: dict[str, dict[str, CameraPrediction]] = {}
+        for run in self._runs.values():
+            predictions |= run.predictions()
+        return predictions
 
 
 def _members(group: Group) -> Iterable[tuple[int, str]]:
