@@ -14,8 +14,8 @@ from ..errors import NetworkError
 from .camera_images import ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
-from .packed_outputs import PackedOutputs
-from .predictions import CameraPrediction
+from .packed_outputs import PackedOutputs, PackedValues
+from .predictions import ByCamera, CameraPrediction, CameraPredictions
 from .session import Binding
 from .stages import StageTimes
 from .workers import Piece, Workers
@@ -111,7 +111,7 @@ class CameraRun:
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in self._cameras]
-        self._predictions: dict[str, dict[str, CameraPrediction]] = {}
+        self._given: dict[str, ByCamera | PackedValues] = {}
 
     def pieces(self) -> list[Piece]:
         """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
@@ -144,9 +144,13 @@ class CameraRun:
         }
         return CameraResults(self.images.used, self.images.unusable, invalid)
 
-    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+    def given(self) -> dict[str, ByCamera | PackedValues]:
+        """Give what was collected, see :class:`octobev.runtime.predictions.CameraPredictions`."""
+        return {name: self._given[name] for name in self._names if name in self._given}
+
+    def predictions(self) -> CameraPredictions:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
-        return {name: self._predictions[name] for name in self._names if name in self._predictions}
+        return CameraPredictions(self.given())
 
     def _has_image(self, number: int) -> bool:
         return self.images.absences[number] is None
@@ -174,7 +178,7 @@ class CameraRun:
                 if name not in self._cast_down:
                     self._finish(name, range(len(self._outcomes)))
                 if name in wanted:
-                    self._predictions[name] = {
+                    self._given[name] = {
                         camera: self._predict(name, number)
                         for number, camera in self._cameras
                         if self._has_image(number) and name not in self._outcomes[number].invalid
@@ -185,8 +189,8 @@ class CameraRun:
         with self._stages.measure("collect"):
             seen = [number for number, _ in self._cameras if self._has_image(number)]
             ran = [number for number in seen if self._outcomes[number].failure is None]
-            predictions, invalid = self._packed.collect(ran)
-            self._predictions |= {name: given for name, given in predictions.items() if name in wanted}
+            values, invalid = self._packed.collect(ran)
+            self._given |= dict.fromkeys([name for name in self._packed.names if name in wanted], values)
             for number, reasons in invalid.items():
                 self._outcomes[number].invalid |= reasons
             for number in seen if len(ran) < len(seen) else ():
@@ -252,12 +256,12 @@ class Perception:
         """Tell how it went, see :meth:`CameraRun.results`: network id -> results."""
         return self._kept | {name: run.results() for name, run in self._runs.items()}
 
-    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+    def predictions(self) -> CameraPredictions:
         """Give the wanted outputs, when the rest is done, see :meth:`CameraRun.predictions`."""
-        predictions: dict[str, dict[str, CameraPrediction]] = {}
+        given: dict[str, ByCamera | PackedValues] = {}
         for run in self._runs.values():
-            predictions |= run.predictions()
-        return predictions
+            given |= run.given()
+        return CameraPredictions(given)
 
 
 def _members(group: Group) -> Iterable[tuple[int, str]]:

@@ -42,13 +42,13 @@ class PackedOutputs:
     ----------
     outputs : by name
     cameras : names, in the order of the images
-    batch : images per run
+    batch : images per run, kept under this name
     """
 
     def __init__(self, outputs: Mapping[str, PackedOutput], cameras: Sequence[str], batch: int) -> None:
         self._outputs = dict(outputs)
         self._cameras = list(cameras)
-        self._batch = batch
+        self.batch = batch
         # by type, so that all numbers of one type can be looked at together; what lies between them stays zero
         names = sorted(outputs, key=lambda name: outputs[name].layout.dtype.str)
         self._offsets, size = {}, 0
@@ -84,9 +84,7 @@ class PackedOutputs:
         layouts = {name: output.layout for name, output in self._outputs.items()}
         return {layout.tensor: block[name].reshape(layout.bound_shape) for name, layout in layouts.items()}
 
-    def collect(
-        self, cameras: Collection[int]
-    ) -> tuple[dict[str, dict[str, CameraPrediction]], dict[int, dict[str, str]]]:
+    def collect(self, cameras: Collection[int]) -> tuple[PackedValues, dict[int, dict[str, str]]]:
         """Check and copy what the network gave.
 
         Parameters
@@ -95,26 +93,22 @@ class PackedOutputs:
 
         Returns
         -------
-        predictions : output -> camera -> value, in memory of their own; without those that are not valid
+        values : a copy, of those that are valid
         invalid : number of a camera -> output -> why it is not valid
         """
-        groups = {camera // self._batch for camera in cameras}
-        copies = {group: self._named(self._blocks[group].copy()) for group in groups}
-        predictions: dict[str, dict[str, CameraPrediction]] = {name: {} for name in self._outputs}
-        for number in cameras:
-            camera, (group, member) = self._cameras[number], divmod(number, self._batch)
-            block = copies[group]
-            for name, output in self._outputs.items():  # whatever stands here is done once an output
-                values = block[name][member] if self._batch > 1 else block[name]
-                predictions[name][camera] = CameraOutput(
-                    camera, "raw", values, output.classes, output.pixels_from_image[number]
-                )
+        groups = {camera // self.batch for camera in cameras}
+        copies = {group: self._blocks[group].copy() for group in groups}
         broken = {group for group in groups if not self._finite(group)}
-        invalid = {number: self._reasons(number) for number in cameras if number // self._batch in broken}
-        for number, reasons in invalid.items():
-            for name in reasons:
-                del predictions[name][self._cameras[number]]
-        return predictions, invalid
+        invalid = {number: self._reasons(number) for number in cameras if number // self.batch in broken}
+        return PackedValues(self, copies, cameras, invalid), invalid
+
+    def describe(self, name: str, camera: int, block: NDArray[np.uint8]) -> CameraOutput:
+        """View what a camera gave in a block of its run, or a copy of it, as one output."""
+        output = self._outputs[name]
+        values = self._named(block)[name]
+        if self.batch > 1:
+            values = values[camera % self.batch]
+        return CameraOutput(self._cameras[camera], "raw", values, output.classes, output.pixels_from_image[camera])
 
     def _named(self, block: NDArray[np.uint8]) -> NDArray[Any]:
         """View a block of memory as its outputs: an array without axes, whose fields are arrays."""
@@ -125,21 +119,17 @@ class PackedOutputs:
 
     def _reasons(self, camera: int) -> dict[str, str]:
         """Output -> why what it gave for a camera is not valid."""
-        group, member = divmod(camera, self._batch)
-        block = self._named(self._blocks[group])
-        reasons = {}
-        for name, output in self._outputs.items():
-            values = block[name][member] if self._batch > 1 else block[name]
-            if output.layout.dtype.kind == "f" and not np.isfinite(values).all():
-                reasons[name] = count_not_finite(values)
-        return reasons
+        block = self._blocks[camera // self.batch]
+        given = {name: self.describe(name, camera, block).values for name in self._outputs}
+        broken = {name: v for name, v in given.items() if v.dtype.kind == "f" and not np.isfinite(v).all()}
+        return {name: count_not_finite(values) for name, values in broken.items()}
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         return self._outputs[name].layout.dtype
 
     def _shape(self, name: str) -> tuple[int, ...]:
         shape = self._outputs[name].layout.shape
-        return () if shape is None else (self._batch, *shape) if self._batch > 1 else shape
+        return () if shape is None else (self.batch, *shape) if self.batch > 1 else shape
 
     def _bytes(self, name: str) -> int:
         return math.prod(self._shape(name)) * self._dtype(name).itemsize
@@ -149,3 +139,36 @@ class PackedOutputs:
         begin, last = self._offsets[names[0]], names[-1]
         end = self._offsets[last] + self._bytes(last)
         return self._blocks[:, begin:end].view(dtype)
+
+
+class PackedValues:
+    """What the packed outputs of a network were for one set, in memory of their own.
+
+    Parameters
+    ----------
+    outputs : describes them
+    copies : number of a run -> copy of its block
+    cameras : numbers of those whose images went through the network, in order
+    invalid : number of a camera -> outputs that it is left out of
+    """
+
+    __slots__ = ("_cameras", "_copies", "_invalid", "_outputs")
+
+    def __init__(
+        self,
+        outputs: PackedOutputs,
+        copies: Mapping[int, NDArray[np.uint8]],
+        cameras: Collection[int],
+        invalid: Mapping[int, Collection[str]],
+    ) -> None:
+        self._outputs = outputs
+        self._copies = copies
+        self._cameras = cameras
+        self._invalid = invalid
+
+    def __call__(self, name: str) -> dict[str, CameraPrediction]:
+        """Make one output's values: views of the copy, by camera."""
+        outputs = self._outputs
+        valid = (number for number in self._cameras if name not in self._invalid.get(number, ()))
+        made = [outputs.describe(name, number, self._copies[number // outputs.batch]) for number in valid]
+        return {output.camera: output for output in made}

@@ -113,15 +113,23 @@ def test_camera_without_a_frame_gives_nothing(bundle, make_rig):
     assert all(not by_camera for by_camera in net.run({}).predictions().values())
 
 
-def test_values_are_nobody_elses_and_outlive_the_next_run(bundle, make_rig):
+def test_values_are_those_of_their_set_also_when_first_asked_for_later(bundle, make_rig):
     net = HydraNet.load(bundle(), "hydranet", make_rig(*CAMERAS), ALL)
     first = net.run(_frames(*CAMERAS)).predictions()
+    second = net.run(_frames("front", left=(255, 0, 51), right=(1, 1, 1)))
+    assert set(second.results().invalid) == {"inverse/left"}
+    assert set(first["inverse"]) == set(CAMERAS)
     first["mean"]["front"].values[:] = 7
-    net.run(_frames(front=(1, 1, 1), left=(1, 1, 1), right=(1, 1, 1)))
     for camera, colour in COLOURS.items():
         for name, wanted in _wanted(colour).items():
             changed = (name, camera) == ("mean", "front")
             np.testing.assert_allclose(first[name][camera].values, 7 if changed else wanted, rtol=1e-6)
+
+
+def test_output_that_is_asked_for_again_is_the_same(bundle, make_rig):
+    given = HydraNet.load(bundle(), "hydranet", make_rig("front"), ALL).run(_frames("front")).predictions()
+    assert given["mean"]["front"] is given["mean"]["front"]
+    assert dict(given) == given
 
 
 def test_only_small_outputs_share_memory(bundle, make_rig):
