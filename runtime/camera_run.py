@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,9 @@ from .predictions import ByCamera, CameraPrediction, CameraPredictions
 from .session import Binding
 from .stages import StageTimes
 from .workers import Piece, Workers
+
+QUICK_NS: Final = 50_000
+"""A network that once ran in less shares a piece of work with others: threads that take turns would cost more."""
 
 AnyOutput = DenseOutput | DetectionOutput | RawOutput
 
@@ -113,25 +116,31 @@ class CameraRun:
         self._outcomes = [_Outcome() for _ in self._cameras]
         self._given: dict[str, ByCamera | PackedValues] = {}
 
-    def pieces(self) -> list[Piece]:
-        """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        return [partial(self._run, group) for group in self._groups]
+    def pieces(self) -> tuple[list[Piece], list[Piece]]:
+        """Return what is to be done first, and of this what is quickly done.
 
-    def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
-        """Return what remains.
+        Not kept here, as pieces hold the run, and the run holds frames.
+        """
+        long: list[Piece] = []
+        quick: list[Piece] = []
+        for group in self._groups:
+            took_ns = group.binding.quickest_ns
+            (long if took_ns is None or took_ns > QUICK_NS else quick).append(partial(self._run, group))
+        return long, quick
+
+    def rest(self, wanted: Collection[str], parts: int) -> tuple[list[Piece], list[Piece]]:
+        """Return what remains, and of this what is quickly done.
 
         Parameters
         ----------
         wanted : outputs that :meth:`predictions` is to have
-        parts : how many pieces to make at most
+        parts : how many pieces to make at most of the former
         """
         names = [name for name in self._outputs if name in wanted or name not in self._cast_down]
-        pieces: list[Piece] = [
+        long: list[Piece] = [
             partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))
         ]
-        if self._packed.names:
-            pieces.append(partial(self._collect_packed, wanted))
-        return pieces
+        return long, [partial(self._collect_packed, wanted)] if self._packed.names else []
 
     def results(self) -> CameraResults:
         """Tell how it went; before the rest is done, for what is cast to the ground."""
@@ -243,13 +252,12 @@ class Perception:
         preparations = {id(run.images): run.images for run in self._runs.values()}
         with workers.begin([piece for images in preparations.values() for piece in images.pieces()]):
             yield
-        workers.begin_runs([piece for run in self._runs.values() for piece in run.pieces()]).finish()
+        workers.begin_runs(_shared(run.pieces() for run in self._runs.values())).finish()
 
     @contextmanager
     def rest_running(self, workers: Workers) -> Iterator[None]:
         """Have the other threads do the rest while this one runs the block: what is cast to the ground is there."""
-        rest = [piece for run in self._runs.values() for piece in run.rest(self._wanted, workers.threads)]
-        with workers.begin(rest):
+        with workers.begin(_shared(run.rest(self._wanted, workers.threads) for run in self._runs.values())):
             yield
 
     def results(self) -> dict[str, CameraResults]:
@@ -266,3 +274,18 @@ class Perception:
 
 def _members(group: Group) -> Iterable[tuple[int, str]]:
     return zip(group.numbers, group.names, strict=True)
+
+
+def _shared(runs: Iterable[tuple[list[Piece], list[Piece]]]) -> list[Piece]:
+    """Gather the pieces of several runs for threads to share: those that are quickly done are one."""
+    long: list[Piece] = []
+    quick: list[Piece] = []
+    for own_long, own_quick in runs:
+        long += own_long
+        quick += own_quick
+    return [*long, partial(_in_a_row, quick)] if quick else long
+
+
+def _in_a_row(pieces: Iterable[Piece]) -> None:
+    for piece in pieces:
+        piece()
