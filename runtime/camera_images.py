@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from msgspec.structs import replace
@@ -92,8 +92,15 @@ class ImagePreparation:
         """Return the work; not kept here, as pieces hold the preparation, and that holds frames."""
         return [partial(self._prepare, number, name) for number, name in enumerate(self._cameras)]
 
-    def unusable(self) -> dict[str, str]:
-        """Camera -> why its frame could not be used; those without a frame are left out."""
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """The cameras whose frame could be used; to be asked for when the pieces are done."""
+        pairs = zip(self._cameras, self.absences, strict=True)
+        return frozenset(name for name, absence in pairs if absence is None)
+
+    @cached_property
+    def unusable(self) -> Mapping[str, str]:
+        """Camera -> why its frame could not be used, without those that have none; to be asked for as :attr:`used`."""
         pairs = zip(self._cameras, self.absences, strict=True)
         return {name: absence for name, absence in pairs if absence is not None and name in self._frames}
 

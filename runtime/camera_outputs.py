@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +134,7 @@ class DenseOutput:
         """Apply the activation in place; returns why the values are not valid, before or after it."""
         largest, negative = magnitude(values)
         if not math.isfinite(largest):
-            return _count_not_finite(values)
+            return count_not_finite(values)
         if self.spec.activation != "none":
             with np.errstate(over="ignore"):
                 activate(self.spec.activation, values, axis=0 if self._planes else 1)
@@ -141,35 +142,76 @@ class DenseOutput:
         return None if self._meaning is None else self._meaning(values, largest, negative)
 
 
-class RawOutput:
-    """An output that is handed on as the network gives it: any type and shape, also one known only after a run.
+@dataclass(frozen=True, slots=True)
+class RawLayout:
+    """How the images of a run lie in an output that is handed on as the network gives it.
 
     Where the network runs one image at a time, an axis of length 1 in front that is the batch (it is fixed at 1, or
     bears the name of the input's batch axis) is taken off.
+
+    tensor : the ONNX graph output
+    dtype : its type
+    bound_shape : of a whole run; None where it is known only after one
+    shape : of one image, None the same
+    strip : whether there may be an axis to take off where a run takes one image
     """
 
-    def __init__(
-        self, where: str, tensor: TensorSpec, *, cameras: int, batch: int, batch_name: int | str | None
-    ) -> None:
-        self._tensor = tensor
-        self._may_be_not_finite = tensor.dtype.kind == "f"
-        self._batch = batch
+    tensor: str
+    dtype: np.dtype[Any]
+    bound_shape: tuple[int, ...] | None
+    shape: tuple[int, ...] | None
+    strip: bool
+
+    @classmethod
+    def of(cls, where: str, tensor: TensorSpec, *, batch: int, batch_name: int | str | None) -> Self:
+        """Work it out.
+
+        Parameters
+        ----------
+        where : path in the manifest, for messages
+        batch : images per run
+        batch_name : what the ONNX file calls the input's batch axis, or its fixed length
+
+        Raises
+        ------
+        BundleError
+            Several images go into a run, and this output has no axis for them.
+        """
         first = tensor.shape[0] if tensor.shape else None
         named = isinstance(first, str) and first == batch_name
-        self._strip = first == 1 or named
         if batch > 1 and first != batch and not named:
             wanted = f"{batch} images in front, as the input"
             raise BundleError(expected(f"{where}: tensor {tensor.name}", wanted, str(tensor)))
-        shape = [batch if named and axis == 0 else size for axis, size in enumerate(tensor.shape)]
+        sizes = [batch if named and axis == 0 else size for axis, size in enumerate(tensor.shape)]
+        strip = first == 1 or named
+        bound = tuple(size for size in sizes if isinstance(size, int))
+        if len(bound) < len(sizes):
+            return cls(tensor.name, tensor.dtype, None, None, strip)
+        return cls(tensor.name, tensor.dtype, bound, bound[1:] if batch > 1 or strip else bound, strip)
+
+
+class RawOutput:
+    """An output that is handed on as the network gives it: any type and shape, also one known only after a run.
+
+    Parameters
+    ----------
+    layout : how the images of a run lie in it
+    cameras : number of cameras
+    batch : images per run
+    """
+
+    def __init__(self, layout: RawLayout, *, cameras: int, batch: int) -> None:
+        self._layout = layout
+        self._may_be_not_finite = layout.dtype.kind == "f"
+        self._batch = batch
         groups = -(-cameras // batch)
-        self._static: list[NDArray[Any]] = []
-        if all(isinstance(size, int) for size in shape):
-            self._static = [np.zeros(shape, dtype=tensor.dtype) for _ in range(groups)]  # type: ignore[arg-type]
+        shape = layout.bound_shape
+        self._static = [] if shape is None else [np.zeros(shape, dtype=layout.dtype) for _ in range(groups)]
         self._latest: list[NDArray[Any] | None] = [None] * (groups * batch)
 
     def bound(self, group: int) -> dict[str, NDArray[Any]]:
         """Give the memory that a batch of cameras is written to, by tensor; none where its size is not known before."""
-        return {self._tensor.name: self._static[group]} if self._static else {}
+        return {self._layout.tensor: self._static[group]} if self._static else {}
 
     def clear(self, camera: int) -> None:
         """Forget what a camera gave."""
@@ -177,21 +219,21 @@ class RawOutput:
 
     def finish(self, camera: int, results: Mapping[str, NDArray[Any]]) -> str | None:
         """Check what the network gave for a camera; returns None, or why it is not valid."""
-        array = results[self._tensor.name]
+        array = results[self._layout.tensor]
         if self._batch > 1:
             array = array[camera % self._batch]
-        elif self._strip and array.shape[0] == 1:
+        elif self._layout.strip and array.shape[0] == 1:
             array = array[0]
         if self._may_be_not_finite and not math.isfinite(magnitude(array)[0]):
             self._latest[camera] = None
-            return _count_not_finite(array)
+            return count_not_finite(array)
         self._latest[camera] = array
         return None
 
     def values(self, camera: int) -> NDArray[Any]:
         """Copy what a camera gave."""
         latest = self._latest[camera]
-        return np.empty(0, dtype=self._tensor.dtype) if latest is None else np.array(latest, order="C")
+        return np.empty(0, dtype=self._layout.dtype) if latest is None else np.array(latest, order="C")
 
 
 def free_batch(axis: str | None, wanted: int, cameras: int, raw: Sequence[TensorSpec]) -> int:
@@ -221,10 +263,11 @@ def not_probabilities(values: NDArray[np.float32], largest: float, negative: boo
 
 def _not_depths(values: NDArray[np.float32], largest: float, negative: bool) -> str | None:
     """Why activated numbers cannot be depths, or None: an exponential may have left what floats can tell."""
-    return None if math.isfinite(largest) else _count_not_finite(values)
+    return None if math.isfinite(largest) else count_not_finite(values)
 
 
-def _count_not_finite(values: NDArray[Any]) -> str:
+def count_not_finite(values: NDArray[Any]) -> str:
+    """Say why numbers are not valid of which some are not finite."""
     count = values.size - int(np.isfinite(values).sum())
     return f"network gave NaN or Inf in {count} of {values.size} numbers"
 

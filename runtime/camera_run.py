@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -13,10 +13,14 @@ from ..errors import NetworkError
 from .camera_images import ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
-from .predictions import CameraPrediction
+from .packed_outputs import PackedOutputs, PackedValues
+from .predictions import ByCamera, CameraPrediction, CameraPredictions
 from .session import Binding
 from .stages import StageTimes
 from .workers import Piece, Workers
+
+QUICK_NS: Final = 50_000
+"""A network that once ran in less shares a piece of work with others: threads that take turns would cost more."""
 
 AnyOutput = DenseOutput | DetectionOutput | RawOutput
 
@@ -54,6 +58,11 @@ class Group:
     names: tuple[str, ...]
     bindings: Sequence[Binding]
 
+    @property
+    def quickest_ns(self) -> float:
+        """Wall time of the quickest run so far; infinite before the first."""
+        return min(binding.quickest_ns for binding in self.bindings)
+
 
 @dataclass(slots=True)
 class _Outcome:
@@ -79,7 +88,9 @@ class CameraRun:
     Parameters
     ----------
     images : their preparation, which other networks may share
+    names : of all outputs, in the order of the predictions
     outputs : what is made of what the network gives, by name
+    packed : the other outputs, which are checked and copied together
     cast_down : those whose rows the ground reads
     predict : copies a camera's part of an output: name, number of the camera
     groups : the cameras in batches
@@ -89,54 +100,69 @@ class CameraRun:
     def __init__(
         self,
         images: ImagePreparation,
+        names: Sequence[str],
         outputs: Mapping[str, AnyOutput],
+        packed: PackedOutputs,
         cast_down: Collection[str],
         predict: Callable[[str, int], CameraPrediction],
         groups: Sequence[Group],
         stages: StageTimes,
     ) -> None:
         self.images = images
+        self._names = names
         self._outputs = outputs
+        self._packed = packed
         self._cast_down = cast_down
         self._predict = predict
         self._groups = groups
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in self._cameras]
-        self._predictions: dict[str, dict[str, CameraPrediction]] = {}
+        self._given: dict[str, ByCamera | PackedValues] = {}
 
-    def pieces(self) -> list[Piece]:
-        """Return what is to be done first; not kept here, as pieces hold the run, and the run holds frames."""
-        return [partial(self._run, group) for group in self._groups]
+    def pieces(self) -> tuple[list[Piece], list[Piece]]:
+        """Return what is to be done first, and of this what is quickly done.
 
-    def rest(self, wanted: Collection[str], parts: int) -> list[Piece]:
-        """Return what remains.
+        Not kept here, as pieces hold the run, and the run holds frames.
+        """
+        long: list[Piece] = []
+        quick: list[Piece] = []
+        for group in self._groups:
+            (quick if group.quickest_ns <= QUICK_NS else long).append(partial(self._run, group))
+        return long, quick
+
+    def rest(self, wanted: Collection[str], parts: int) -> tuple[list[Piece], list[Piece]]:
+        """Return what remains, and of this what is quickly done.
 
         Parameters
         ----------
         wanted : outputs that :meth:`predictions` is to have
-        parts : how many pieces to make at most
+        parts : how many pieces to make at most of the former
         """
         names = [name for name in self._outputs if name in wanted or name not in self._cast_down]
-        return [partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))]
+        long: list[Piece] = [
+            partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))
+        ]
+        return long, [partial(self._collect_packed, wanted)] if self._packed.names else []
 
     def results(self) -> CameraResults:
         """Tell how it went; before the rest is done, for what is cast to the ground."""
-        return CameraResults(
-            frozenset(name for number, name in self._cameras if self._has_image(number)),
-            self.images.unusable(),
-            {
-                f"{output}/{name}": self._outcomes[number].invalid[output]
-                for number, name in self._cameras
-                if self._outcomes[number].invalid
-                for output in self._outputs
-                if output in self._outcomes[number].invalid
-            },
-        )
+        invalid = {
+            f"{output}/{name}": outcome.invalid[output]
+            for (_, name), outcome in zip(self._cameras, self._outcomes, strict=True)
+            if outcome.invalid
+            for output in self._names
+            if output in outcome.invalid
+        }
+        return CameraResults(self.images.used, self.images.unusable, invalid)
 
-    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+    def given(self) -> dict[str, ByCamera | PackedValues]:
+        """Give what was collected, see :class:`octobev.runtime.predictions.CameraPredictions`."""
+        return {name: self._given[name] for name in self._names if name in self._given}
+
+    def predictions(self) -> CameraPredictions:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
-        return {name: self._predictions[name] for name in self._outputs if name in self._predictions}
+        return CameraPredictions(self.given())
 
     def _has_image(self, number: int) -> bool:
         return self.images.absences[number] is None
@@ -151,10 +177,11 @@ class CameraRun:
                 failure = str(error)
             for number in group.numbers:
                 self._outcomes[number].failure, self._outcomes[number].given = failure, given
-        with self._stages.measure("activation", group.names):
-            for name in self._outputs:
-                if name in self._cast_down:
-                    self._finish(name, group.numbers)
+        if self._cast_down:
+            with self._stages.measure("activation", group.names):
+                for name in self._outputs:
+                    if name in self._cast_down:
+                        self._finish(name, group.numbers)
 
     def _collect(self, names: Sequence[str], wanted: Collection[str]) -> None:
         """Finish outputs for all cameras, and copy those that are wanted."""
@@ -163,11 +190,24 @@ class CameraRun:
                 if name not in self._cast_down:
                     self._finish(name, range(len(self._outcomes)))
                 if name in wanted:
-                    self._predictions[name] = {
+                    self._given[name] = {
                         camera: self._predict(name, number)
                         for number, camera in self._cameras
                         if self._has_image(number) and name not in self._outcomes[number].invalid
                     }
+
+    def _collect_packed(self, wanted: Collection[str]) -> None:
+        """Finish and copy the packed outputs for all cameras."""
+        with self._stages.measure("collect"):
+            seen = [number for number, _ in self._cameras if self._has_image(number)]
+            ran = [number for number in seen if self._outcomes[number].failure is None]
+            values, invalid = self._packed.collect(ran)
+            self._given |= dict.fromkeys([name for name in self._packed.names if name in wanted], values)
+            for number, reasons in invalid.items():
+                self._outcomes[number].invalid |= reasons
+            for number in seen if len(ran) < len(seen) else ():
+                if (failure := self._outcomes[number].failure) is not None:
+                    self._outcomes[number].invalid |= dict.fromkeys(self._packed.names, failure)
 
     def _finish(self, name: str, numbers: Iterable[int]) -> None:
         output = self._outputs[name]
@@ -215,20 +255,38 @@ class Perception:
 
     def network_pieces(self) -> list[Piece]:
         """Return what is to be done when all images are there; after it everything is that is cast to the ground."""
-        return [piece for run in self._runs.values() for piece in run.pieces()]
+        return _shared(run.pieces() for run in self._runs.values())
 
     def rest_pieces(self, parts: int) -> list[Piece]:
         """Return what is then to be done, each network's in so many parts at most: what is only handed on."""
-        return [piece for run in self._runs.values() for piece in run.rest(self._wanted, parts)]
+        return _shared(run.rest(self._wanted, parts) for run in self._runs.values())
 
     def results(self) -> dict[str, CameraResults]:
         """Tell how it went, see :meth:`CameraRun.results`: network id -> results."""
         return self._kept | {name: run.results() for name, run in self._runs.items()}
 
-    def predictions(self) -> dict[str, dict[str, CameraPrediction]]:
+    def predictions(self) -> CameraPredictions:
         """Give the wanted outputs, when the rest is done, see :meth:`CameraRun.predictions`."""
-        return {name: given for run in self._runs.values() for name, given in run.predictions().items()}
+        given: dict[str, ByCamera | PackedValues] = {}
+        for run in self._runs.values():
+            given |= run.given()
+        return CameraPredictions(given)
 
 
 def _members(group: Group) -> Iterable[tuple[int, str]]:
     return zip(group.numbers, group.names, strict=True)
+
+
+def _shared(runs: Iterable[tuple[list[Piece], list[Piece]]]) -> list[Piece]:
+    """Gather the pieces of several runs for threads to share: those that are quickly done are one."""
+    long: list[Piece] = []
+    quick: list[Piece] = []
+    for own_long, own_quick in runs:
+        long += own_long
+        quick += own_quick
+    return [*long, partial(_in_a_row, quick)] if quick else long
+
+
+def _in_a_row(pieces: Iterable[Piece]) -> None:
+    for piece in pieces:
+        piece()

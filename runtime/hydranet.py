@@ -16,11 +16,12 @@ from ..fusion.view import FeatureCamera
 from .arrangement import Arrangement
 from .bundle import Bundle
 from .camera_images import CameraImages, ImagePreparation
-from .camera_outputs import DenseOutput, RawOutput, free_batch
+from .camera_outputs import DenseOutput, RawLayout, RawOutput, free_batch
 from .camera_run import AnyOutput, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
 from .frames import Frame, PixelFormat
 from .manifest import CameraNetwork, ImageInput, ImageOutput
+from .packed_outputs import PackedOutput, PackedOutputs
 from .predictions import CameraOutput, CameraPrediction
 from .preprocess import InputPlan
 from .session import Network, TensorSpec
@@ -100,17 +101,21 @@ class HydraNet:
         self.images = CameraImages(rig, spec.input, groups * batch, plans) if shared is None else shared
         self._plans = self.images.plans
         self._cast_down = frozenset(cast_down) & frozenset(outputs)
+        self._pixels_from_image = {
+            name: [_pixels_from_image(plan, spec.outputs[name].stride or 1) for plan in self._plans] for name in outputs
+        }
+        layouts = {key: self._raw_layout(key, first) for key in outputs if spec.outputs[key].kind == "raw"}
+        self._packed = self._pack({key: layout for key, layout in layouts.items() if PackedOutputs.fits(layout)})
         self._outputs: dict[str, AnyOutput] = {}
         for key in outputs:
-            self._outputs[key] = self._make_output(key, len(rig), cast_down, first)
+            if key not in self._packed.names:
+                self._outputs[key] = self._make_output(key, layouts.get(key), cast_down)
+        self._names = tuple(outputs)
         self._feature_cameras = tuple(
             FeatureCamera(plan.intrinsics, camera.ego_from_camera)
             for plan, camera in zip(self._plans, rig, strict=True)
         )
         self._groups = [self._group(number) for number in range(groups)]
-        self._pixels_from_image = {
-            name: [_pixels_from_image(plan, spec.outputs[name].stride or 1) for plan in self._plans] for name in outputs
-        }
         self._warn_of_unseen(cast_down)
 
     @classmethod
@@ -169,7 +174,7 @@ class HydraNet:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs that it gives."""
-        return tuple(self._outputs)
+        return self._names
 
     def warm(self, pixel_formats: Iterable[PixelFormat]) -> None:
         """Do beforehand what the first run would do for the first time, for images of these formats."""
@@ -185,7 +190,16 @@ class HydraNet:
         images : begun with :attr:`images`; networks that read the same images share one
         stages : gets `network`, `activation` and `collect`
         """
-        return CameraRun(images, self._outputs, self._cast_down, self._camera_output, self._groups, stages)
+        return CameraRun(
+            images,
+            self._names,
+            self._outputs,
+            self._packed,
+            self._cast_down,
+            self._camera_output,
+            self._groups,
+            stages,
+        )
 
     def run(
         self, frames: Mapping[str, Frame], workers: Workers | None = None, stages: StageTimes | None = None
@@ -254,31 +268,46 @@ class HydraNet:
         matrix = self._pixels_from_image[name][camera]
         return CameraOutput(self.cameras[camera], spec.kind, output.values(camera), spec.classes, matrix)
 
-    def _make_output(
-        self, key: str, cameras: int, cast_down: Collection[str], batch_name: int | str | None
-    ) -> AnyOutput:
-        where = f"networks.{self.name}.outputs.{key}"
+    def _tensor(self, key: str) -> TensorSpec:
+        """Find the tensor of an output; the ONNX file must have it, and the others that the output takes."""
         spec, tensors = _known(self.spec, key), self._network.output_specs
         for path, name in spec.tensors.items():
             if name not in tensors:
                 wanted = f"an output of the ONNX file ({', '.join(tensors)})"
-                raise BundleError(expected(f"{where}.{path}", wanted, name))
-        tensor = tensors[spec.tensor]
-        if spec.kind == "raw":
-            return RawOutput(where, tensor, cameras=cameras, batch=self._batch, batch_name=batch_name)
+                raise BundleError(expected(f"{self._where(key)}.{path}", wanted, name))
+        return tensors[spec.tensor]
+
+    def _where(self, key: str) -> str:
+        return f"networks.{self.name}.outputs.{key}"
+
+    def _raw_layout(self, key: str, batch_name: int | str | None) -> RawLayout:
+        return RawLayout.of(self._where(key), self._tensor(key), batch=self._batch, batch_name=batch_name)
+
+    def _pack(self, layouts: Mapping[str, RawLayout]) -> PackedOutputs:
+        outputs = {
+            key: PackedOutput(layout, self.spec.outputs[key].classes, self._pixels_from_image[key])
+            for key, layout in layouts.items()
+        }
+        return PackedOutputs(outputs, self.cameras, self._batch)
+
+    def _make_output(self, key: str, raw: RawLayout | None, cast_down: Collection[str]) -> AnyOutput:
+        cameras, batch = len(self.cameras), self._batch
+        if raw is not None:
+            return RawOutput(raw, cameras=cameras, batch=batch)
+        where, spec, tensor = self._where(key), self.spec.outputs[key], self._tensor(key)
         stride = spec.stride or 1
         shape = (self.spec.input.height // stride, self.spec.input.width // stride)
         if spec.kind == "detections":
-            plans = dict(zip(self.cameras, self._plans, strict=True))
-            return DetectionOutput(where, spec, tensors, shape=shape, plans=plans, batch=self._batch)
-        return DenseOutput(
-            where, spec, tensor, shape=shape, cameras=cameras, batch=self._batch, cast_down=key in cast_down
-        )
+            tensors, plans = self._network.output_specs, dict(zip(self.cameras, self._plans, strict=True))
+            return DetectionOutput(where, spec, tensors, shape=shape, plans=plans, batch=batch)
+        return DenseOutput(where, spec, tensor, shape=shape, cameras=cameras, batch=batch, cast_down=key in cast_down)
 
     def _group(self, number: int) -> Group:
         members = slice(number * self._batch, (number + 1) * self._batch)
         cameras = self.cameras[members]
-        bound = {name: array for output in self._outputs.values() for name, array in output.bound(number).items()}
+        bound = self._packed.bound(number)
+        for output in self._outputs.values():
+            bound |= output.bound(number)
         bindings = [
             self._network.bind({self.spec.input.tensor: array[members]}, bound, network_id=self.name, cameras=cameras)
             for array in self.images.arrays

@@ -6,7 +6,7 @@ Value types only (numpy). BEV arrays are indexed `[x, y]` on their grid, see :cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +51,47 @@ class CameraOutput:
 
 CameraPrediction = CameraOutput | Detections
 """What a per-camera network gives for one camera."""
+
+ByCamera = Mapping[str, CameraPrediction]
+"""What a per-camera network gives under one name: camera name -> value."""
+
+
+class CameraPredictions(Mapping[str, ByCamera]):
+    """Per-camera outputs: output name -> camera name -> value.
+
+    The objects of many small outputs take longer to make than their numbers to compute. So they are made when they are
+    first asked for, of a copy of the numbers that was made before; asked again, the same ones are given. May be read by
+    several threads.
+
+    Parameters
+    ----------
+    given : output name -> its values, or what makes them, given the name
+    """
+
+    __slots__ = ("_given", "_made")
+
+    def __init__(self, given: Mapping[str, ByCamera | Callable[[str], ByCamera]]) -> None:
+        self._given = dict(given)
+        self._made: dict[str, ByCamera] = {}
+
+    def __getitem__(self, name: str) -> ByCamera:
+        given = self._given[name]
+        if not callable(given):
+            return given
+        made = self._made.get(name)
+        return self._made.setdefault(name, given(name)) if made is None else made  # of two threads one wins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._given
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +163,7 @@ class Predictions:
     camera_age_ns: NDArray[np.int64]
     absences: Mapping[str, str]
     bev: Mapping[str, BevOutput]
-    camera_outputs: Mapping[str, Mapping[str, CameraPrediction]]
+    camera_outputs: Mapping[str, ByCamera]
     invalid: Mapping[str, str]
     state: StateStatus
     provenance: Provenance
@@ -135,8 +176,10 @@ class Predictions:
     def __post_init__(self) -> None:
         _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
         _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
-        for name in ("absences", "bev", "camera_outputs", "invalid", "networks", "states"):
+        for name in ("absences", "bev", "invalid", "networks", "states"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if not isinstance(self.camera_outputs, CameraPredictions):
+            object.__setattr__(self, "camera_outputs", CameraPredictions(self.camera_outputs))
 
     @property
     def stages_ms(self) -> dict[str, float]:

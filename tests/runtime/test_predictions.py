@@ -12,6 +12,7 @@ from octobev.fusion.grid import BevGrid
 from octobev.runtime.predictions import (
     BevTensor,
     CameraOutput,
+    CameraPredictions,
     CorridorDirection,
     Detections,
     OccupancyGrid,
@@ -217,3 +218,32 @@ def test_resets_name_each_reason_once() -> None:
     assert value.resets == ("gap of 2.000 s", "NaN; back to the last good state")
     assert value.state_of("b") == back
     assert value.state_of("camera output") == lost
+
+
+def test_camera_outputs_are_made_once_and_when_asked_for() -> None:
+    asked = []
+
+    def make(name: str) -> dict[str, CameraOutput]:
+        asked.append(name)
+        return {"left": CameraOutput("left", "raw", np.ones(3), (), np.eye(3))}
+
+    given = CameraPredictions({"one": make, "depth": {}, "two": make})
+    whole = predictions(camera_outputs=given)
+    assert (len(given), list(given), "one" in given, "three" in given) == (3, ["one", "depth", "two"], True, False)
+    assert asked == []
+    assert given["two"]["left"] is whole.camera_outputs["two"]["left"]
+    assert asked == ["two"]
+    assert [topic for topic, _ in whole.outputs() if topic.startswith("camera")] == [
+        "camera/left/one",
+        "camera/left/two",
+    ]
+    assert asked == ["two", "one"]
+    with pytest.raises(KeyError, match="three"):
+        given["three"]
+
+
+def test_camera_outputs_are_not_changed_by_whoever_gave_them() -> None:
+    mine: dict[str, Any] = {"depth": {}}
+    whole = predictions(camera_outputs=mine)
+    mine["more"] = {}
+    assert whole.camera_outputs == {"depth": {}}
