@@ -55,7 +55,8 @@ class TopDowns:
             network = sessions.load(name, tensors)  # entries of one file share it, buffers and states are their own
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
             self._specs[name] = spec
-            self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig)
+            grid = bundle.manifest.grid
+            self._topdowns[name] = TopDown(name, spec, network, grid, sources, outputs, rig, bundle.variant)
 
     @property
     def networks(self) -> dict[str, Network]:
