@@ -9,6 +9,7 @@
 #define LIFT_ROWS 512    /* of a part: some ten microseconds */
 #define LIFT_CELLS 16    /* of a part, in planes: a cache line of each */
 #define LIFT_CHANNELS 64 /* that are summed at once */
+#define LIFT_SUMS 1024   /* that are rounded to levels together */
 #define LIFT_AHEAD 16    /* entries between those that are summed and those whose features are fetched */
 #define DEPTH_BATCH 256
 
@@ -21,9 +22,48 @@ typedef struct {
     ptrdiff_t rows, entries, pixels;
     const float *features; /* [pixels][channels] */
     ptrdiff_t channels, heights;
-    float *out;
+    float *out;      /* sums, or NULL where these are wanted: */
+    uint8_t *levels; /* round(sum * levels_per_unit) + zero_level, within 0 .. 255 */
+    float levels_per_unit;
+    int zero_level;
     int faulty; /* set when a row or an entry points to what is not there */
 } Lift;
+
+/* What the rounding of sums to levels reads, by value as LiftSource is. */
+typedef struct {
+    float per_unit, low, high; /* low and high: what becomes the first and the last level, in levels from zero */
+    int zero;
+} LevelScale;
+
+OCTOBEV_INLINE LevelScale level_scale(const Lift *lift)
+{
+    LevelScale scale = {lift->levels_per_unit, (float)-lift->zero_level, (float)(255 - lift->zero_level),
+                        lift->zero_level};
+    return scale;
+}
+
+/* The nearest level, of two that are as near the even one: adding 1.5 * 2^23 leaves no bits below 1, and the sum is
+ * rounded as every sum. NaN becomes level 0, as no comparison holds for it. */
+OCTOBEV_INLINE uint8_t level_of(float value, LevelScale scale)
+{
+    union {
+        float value;
+        int32_t bits;
+    } rounded;
+    float steps = value * scale.per_unit;
+    steps = steps > scale.low ? steps : scale.low;
+    steps = steps < scale.high ? steps : scale.high;
+    rounded.value = steps + 12582912.0f;
+    return (uint8_t)(rounded.bits - 0x4b400000 + scale.zero);
+}
+
+/* level_of for `count` values. Many at a time: what is left over of whole vectors is done one by one. */
+OCTOBEV_INLINE void levels_of(const float *OCTOBEV_RESTRICT values, ptrdiff_t count, LevelScale scale,
+                              uint8_t *OCTOBEV_RESTRICT levels)
+{
+    for (ptrdiff_t i = 0; i < count; i++)
+        levels[i] = level_of(values[i], scale);
+}
 
 /* First entry that is no column of the matrix, -1 when all are. */
 OCTOBEV_CLONES
@@ -156,20 +196,47 @@ static void lift_rows_part(void *job, ptrdiff_t part)
     }
 }
 
+/* The same in levels: the sums of some rows lie in the first cache before they are rounded all together. */
+OCTOBEV_CLONES
+static void lift_level_rows_part(void *job, ptrdiff_t part)
+{
+    Lift *lift = (Lift *)job;
+    const LiftSource source = lift_source(lift);
+    const LevelScale scale = level_scale(lift);
+    const ptrdiff_t first = part * LIFT_ROWS, last = least_of(lift->rows, first + LIFT_ROWS), channels = lift->channels;
+    const ptrdiff_t wide = least_of(channels, LIFT_SUMS), together = wide < channels ? 1 : LIFT_SUMS / channels;
+    const int32_t *indptr = lift->indptr;
+    float sums[LIFT_SUMS];
+    for (ptrdiff_t start = first; start < last; start += together) {
+        const ptrdiff_t stop = least_of(last, start + together);
+        for (ptrdiff_t c = 0; c < channels; c += wide) {
+            const ptrdiff_t width = least_of(channels - c, wide);
+            for (ptrdiff_t row = start; row < stop; row++) {
+                if (!lift_row(source, indptr[row], indptr[row + 1], c, width, sums + (row - start) * width)) {
+                    crew_raise(&lift->faulty);
+                    return;
+                }
+            }
+            levels_of(sums, (stop - start) * width, scale, lift->levels + start * channels + c);
+        }
+    }
+}
+
 /* Cells LIFT_CELLS * part and on, of every plane. */
 OCTOBEV_CLONES
 static void lift_planes_part(void *job, ptrdiff_t part)
 {
     Lift *lift = (Lift *)job;
     const LiftSource source = lift_source(lift);
+    const LevelScale scale = level_scale(lift);
     const ptrdiff_t heights = lift->heights, channels = lift->channels, cells = lift->rows / heights;
     const ptrdiff_t first = part * LIFT_CELLS, count = least_of(cells - first, LIFT_CELLS);
     const int32_t *indptr = lift->indptr;
-    float rows[LIFT_CELLS][LIFT_CHANNELS];
+    float rows[LIFT_CELLS][LIFT_CHANNELS], lines[LIFT_CHANNELS][LIFT_CELLS] = {{0}};
+    uint8_t levels[LIFT_CHANNELS][LIFT_CELLS];
     for (ptrdiff_t height = 0; height < heights; height++) {
         for (ptrdiff_t c = 0; c < channels; c += LIFT_CHANNELS) {
-            ptrdiff_t width = least_of(channels - c, LIFT_CHANNELS);
-            float *planes = lift->out + (height * channels + c) * cells + first;
+            ptrdiff_t width = least_of(channels - c, LIFT_CHANNELS), start = (height * channels + c) * cells + first;
             for (ptrdiff_t cell = 0; cell < count; cell++) {
                 ptrdiff_t row = (first + cell) * heights + height;
                 if (!lift_row(source, indptr[row], indptr[row + 1], c, width, rows[cell])) {
@@ -177,7 +244,14 @@ static void lift_planes_part(void *job, ptrdiff_t part)
                     return;
                 }
             }
-            transpose(rows[0], LIFT_CHANNELS, planes, cells, count, width);
+            if (lift->out) {
+                transpose(rows[0], LIFT_CHANNELS, lift->out + start, cells, count, width);
+                continue;
+            }
+            transpose(rows[0], LIFT_CHANNELS, lines[0], LIFT_CELLS, count, width);
+            levels_of(lines[0], width * LIFT_CELLS, scale, levels[0]);
+            for (ptrdiff_t line = 0; line < width; line++)
+                memcpy(lift->levels + start + line * cells, levels[line], (size_t)count);
         }
     }
 }

@@ -18,6 +18,27 @@ def lift_planes(
     out: NDArray[np.float32],
     num_threads: int = 1,
 ) -> None: ...
+def lift_row_levels(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    features: NDArray[np.float32],
+    out: NDArray[np.uint8],
+    scale: float,
+    zero_point: int,
+    num_threads: int = 1,
+) -> None: ...
+def lift_plane_levels(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    features: NDArray[np.float32],
+    heights: int,
+    out: NDArray[np.uint8],
+    scale: float,
+    zero_point: int,
+    num_threads: int = 1,
+) -> None: ...
 def depth_weights(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],

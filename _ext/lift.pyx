@@ -7,8 +7,10 @@ A matrix is three arrays in compressed rows: row r has the entries `indptr[r]` t
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
+from libc.float cimport FLT_MAX
+from libc.math cimport isfinite
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint8_t
 
 from . import crew
 from .border import require, require_apart, require_finite, require_threads
@@ -30,9 +32,13 @@ cdef extern from "lift.h" nogil:
         const float* features
         ptrdiff_t channels, heights
         float* out
+        uint8_t* levels
+        float levels_per_unit
+        int zero_level
         int faulty
 
     void lift_rows_part(void* job, ptrdiff_t part) noexcept
+    void lift_level_rows_part(void* job, ptrdiff_t part) noexcept
     void lift_planes_part(void* job, ptrdiff_t part) noexcept
     ptrdiff_t first_outside(const int32_t* indices, ptrdiff_t entries, ptrdiff_t columns) noexcept
     ptrdiff_t first_step_back(const int32_t* indptr, ptrdiff_t rows) noexcept
@@ -74,7 +80,8 @@ def lift_rows(
         _check_matrix(indptr, indices, weights, features.shape[0])
         out[:, :] = 0
         return
-    cdef Lift job = _lift(indptr, indices, weights, features, out)
+    cdef Lift job = _lift(indptr, indices, weights, features)
+    job.out = &out[0, 0]
     with nogil:
         crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_rows_part, &job)
     if job.faulty:
@@ -104,8 +111,82 @@ def lift_planes(
         _check_matrix(indptr, indices, weights, features.shape[0])
         out[:, :] = 0
         return
-    cdef Lift job = _lift(indptr, indices, weights, features, out)
+    cdef Lift job = _lift(indptr, indices, weights, features)
+    job.out = &out[0, 0]
     job.heights = heights
+    with nogil:
+        crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
+    if job.faulty:
+        _check_matrix(indptr, indices, weights, features.shape[0])
+
+
+def lift_row_levels(
+    const int32_t[::1] indptr not None,        # IN [rows + 1]
+    const int32_t[::1] indices not None,       # IN [entries]
+    const float32_t[::1] weights not None,     # IN [entries]
+    const float32_t[:, ::1] features not None,  # IN [pixels, channels]
+    uint8_t[:, ::1] out not None,              # OUT [rows, channels]
+    double scale,
+    int zero_point,
+    int num_threads=1,
+):
+    """Do what :func:`lift_rows` does and write levels: `round(sum * float32(1 / scale)) + zero_point`, within 0..255.
+
+    Halves are rounded to even. A sum that is NaN becomes level 0.
+    """
+    cdef ptrdiff_t rows = indptr.shape[0] - 1
+    cdef int threads = require_threads(num_threads)
+    _check_lengths(indptr, indices, weights)
+    _check_level_shape(out, rows, features.shape[1])
+    cdef float per_unit = _levels_per_unit(scale, zero_point)
+    require_apart("out", out.base, features.base)
+    if rows == 0 or features.shape[1] == 0:
+        return
+    if indptr[rows] <= 0 or features.shape[0] == 0:
+        _check_matrix(indptr, indices, weights, features.shape[0])
+        out[:, :] = zero_point
+        return
+    cdef Lift job = _lift(indptr, indices, weights, features)
+    job.levels = &out[0, 0]
+    job.levels_per_unit = per_unit
+    job.zero_level = zero_point
+    with nogil:
+        crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_level_rows_part, &job)
+    if job.faulty:
+        _check_matrix(indptr, indices, weights, features.shape[0])
+
+
+def lift_plane_levels(
+    const int32_t[::1] indptr not None,        # IN [cells * heights + 1], row = cell * heights + height
+    const int32_t[::1] indices not None,       # IN [entries]
+    const float32_t[::1] weights not None,     # IN [entries]
+    const float32_t[:, ::1] features not None,  # IN [pixels, channels]
+    Py_ssize_t heights,
+    uint8_t[:, ::1] out not None,              # OUT [heights * channels, cells], plane = height * channels + channel
+    double scale,
+    int zero_point,
+    int num_threads=1,
+):
+    """Do what :func:`lift_row_levels` does and write it plane by plane."""
+    cdef ptrdiff_t rows = indptr.shape[0] - 1, cells, channels = features.shape[1]
+    cdef int threads = require_threads(num_threads)
+    _check_lengths(indptr, indices, weights)
+    require(heights >= 1 and rows % heights == 0, "heights", f"a divisor of {rows} rows", heights)
+    cells = rows // heights
+    _check_level_shape(out, heights * channels, cells)
+    cdef float per_unit = _levels_per_unit(scale, zero_point)
+    require_apart("out", out.base, features.base)
+    if rows == 0 or channels == 0:
+        return
+    if indptr[rows] <= 0 or features.shape[0] == 0:
+        _check_matrix(indptr, indices, weights, features.shape[0])
+        out[:, :] = zero_point
+        return
+    cdef Lift job = _lift(indptr, indices, weights, features)
+    job.heights = heights
+    job.levels = &out[0, 0]
+    job.levels_per_unit = per_unit
+    job.zero_level = zero_point
     with nogil:
         crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
     if job.faulty:
@@ -192,13 +273,13 @@ def planes_to_rows(
 
 cdef Lift _lift(
     const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights,
-    const float32_t[:, ::1] features, float32_t[:, ::1] out,
+    const float32_t[:, ::1] features,
 ):
-    """The job of a matrix that has entries; they are checked while it is done."""
+    """The job of a matrix that has entries, without what it writes to; they are checked while it is done."""
     cdef ptrdiff_t rows = indptr.shape[0] - 1
     return Lift(
         &indptr[0], &indices[0], &weights[0], rows, indptr[rows], features.shape[0],
-        &features[0, 0], features.shape[1], 1, &out[0, 0], False,
+        &features[0, 0], features.shape[1], 1, NULL, NULL, 0, 0, False,
     )
 
 
@@ -248,3 +329,20 @@ cdef int _check_shape(str what, const float32_t[:, ::1] values, ptrdiff_t rows, 
         (values.shape[0], values.shape[1]),
     )
     return 0
+
+
+cdef int _check_level_shape(const uint8_t[:, ::1] out, ptrdiff_t rows, ptrdiff_t columns) except -1:
+    require(
+        out.shape[0] == rows and out.shape[1] == columns, "out", f"of shape ({rows}, {columns})",
+        (out.shape[0], out.shape[1]),
+    )
+    return 0
+
+
+cdef float _levels_per_unit(double scale, int zero_point) except -1:
+    """One over the scale of levels that float32 can count."""
+    require(scale > 0 and isfinite(scale), "scale", "positive and finite", scale)
+    cdef float per_unit = <float> (1 / scale)
+    require(0 < per_unit <= FLT_MAX, "scale", "one whose reciprocal is a float32", scale)
+    require(0 <= zero_point <= 255, "zero_point", "0..255", zero_point)
+    return per_unit

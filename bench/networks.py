@@ -82,8 +82,10 @@ class NetworksAlone:
             return lambda: [run() for run in runs]
 
         def ground_run(loaded: onnxruntime.InferenceSession) -> BoundRun:
-            inputs = {i.name: random.gamma(1.0, 0.5, i.shape).astype(np.float32) for i in loaded.get_inputs()}
-            return BoundRun(loaded, inputs)
+            levels = {i.name for i in loaded.get_inputs() if i.type == "tensor(uint8)"}
+            numbers = {i.name: random.gamma(1.0, 0.5, i.shape).astype(np.float32) for i in loaded.get_inputs()}
+            lifted = {name: random.integers(0, 256, numbers[name].shape, dtype=np.uint8) for name in levels}
+            return BoundRun(loaded, numbers | lifted)
 
         cameras_ways = {
             "cameras side by side": side_by_side(camera_runs(session(hydranet, 1, spinning=False))),

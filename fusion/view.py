@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .._ext import lift
 from ..errors import InvalidArgument, expected
 from .lens import Intrinsics
+from .levels import Levels
 from .pose import Pose
 
 ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
@@ -72,50 +73,65 @@ class ViewTransform:
         return len(self.seen_by)
 
     def lift(
-        self, features: NDArray[np.float32], out: NDArray[np.float32] | None = None, num_threads: int = 1
-    ) -> NDArray[np.float32]:
+        self,
+        features: NDArray[np.float32],
+        out: NDArray[Any] | None = None,
+        num_threads: int = 1,
+        levels: Levels | None = None,
+    ) -> NDArray[Any]:
         """Sample features at every point, one row a cell.
 
         Parameters
         ----------
         features : float32 [pixels, C], C-contiguous
-        out : float32 [cells, heights * C] to write to, C-contiguous; allocated when None
+        out : [cells, heights * C] to write to, C-contiguous, float32, or uint8 where `levels` are given; allocated when
+            None
         num_threads : threads of the kernel; the result is the same to the bit for any number
+        levels : write the nearest of these levels; None: the sums themselves
 
         Returns
         -------
-        float32 [cells, heights * C]; 0 where no camera sees the point
+        float32 or uint8 [cells, heights * C]; 0, or the level of 0, where no camera sees the point
         """
         self._check_features(features)
         channels = features.shape[1]
-        if out is None:
-            out = np.empty((self.cells, self.heights * channels), dtype=np.float32)
-        _check_out(out, (self.cells, self.heights * channels))
+        out = _checked_out(out, (self.cells, self.heights * channels), levels)
         rows = out.reshape(self.rows, channels)
-        lift.lift_rows(self.indptr, self.indices, self.weights, features, rows, num_threads)
+        if levels is None:
+            lift.lift_rows(self.indptr, self.indices, self.weights, features, rows, num_threads)
+        else:
+            scale, zero = levels.scale, levels.zero_point
+            lift.lift_row_levels(self.indptr, self.indices, self.weights, features, rows, scale, zero, num_threads)
         return out
 
     def lift_planes(
-        self, features: NDArray[np.float32], out: NDArray[np.float32] | None = None, num_threads: int = 1
-    ) -> NDArray[np.float32]:
+        self,
+        features: NDArray[np.float32],
+        out: NDArray[Any] | None = None,
+        num_threads: int = 1,
+        levels: Levels | None = None,
+    ) -> NDArray[Any]:
         """Sample features at every point, one plane a height and channel: what a network with NCHW input wants.
 
         Parameters
         ----------
-        features : float32 [pixels, C], C-contiguous
-        out : float32 [heights * C, cells] to write to, C-contiguous; allocated when None
-        num_threads : threads of the kernel; the result is the same to the bit for any number
+        features, num_threads, levels : as of :meth:`lift`
+        out : [heights * C, cells] to write to, C-contiguous, float32, or uint8 where `levels` are given; allocated when
+            None
 
         Returns
         -------
-        float32 [heights * C, cells], plane = height * C + channel; 0 where no camera sees the point
+        float32 or uint8 [heights * C, cells], plane = height * C + channel; 0, or the level of 0, where no camera sees
+        the point
         """
         self._check_features(features)
-        shape = (self.heights * features.shape[1], self.cells)
-        if out is None:
-            out = np.empty(shape, dtype=np.float32)
-        _check_out(out, shape)
-        lift.lift_planes(self.indptr, self.indices, self.weights, features, self.heights, out, num_threads)
+        out = _checked_out(out, (self.heights * features.shape[1], self.cells), levels)
+        matrix, heights = (self.indptr, self.indices, self.weights), self.heights
+        if levels is None:
+            lift.lift_planes(*matrix, features, heights, out, num_threads)
+        else:
+            scale, zero = levels.scale, levels.zero_point
+            lift.lift_plane_levels(*matrix, features, heights, out, scale, zero, num_threads)
         return out
 
     def mass(self, num_threads: int = 1) -> NDArray[np.float32]:
@@ -187,8 +203,13 @@ def aligned_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def _check_out(out: NDArray[np.float32], shape: tuple[int, int]) -> None:
-    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+def _checked_out(out: NDArray[Any] | None, shape: tuple[int, int], levels: Levels | None) -> NDArray[Any]:
+    """Make the memory that is to be written to, or check what was given."""
+    dtype: np.dtype[Any] = np.dtype(np.float32 if levels is None else np.uint8)
+    if out is None:
+        return np.empty(shape, dtype=dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
         raise InvalidArgument(
-            expected("out", f"C-contiguous float32 of shape {shape}", f"{out.dtype} of shape {out.shape}")
+            expected("out", f"C-contiguous {dtype} of shape {shape}", f"{out.dtype} of shape {out.shape}")
         )
+    return out

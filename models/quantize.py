@@ -34,6 +34,7 @@ from ..runtime.subgraph import parse_model
 from ..runtime.variants import is_quantised
 from .calibration import Comparison, Inputs, OutputDifference, RangeProbe
 from .int8_choice import PRODUCTS, check_patterns
+from .lifted_levels import lifted_as_levels
 from .qdq import chosen, quantised, quantised_tensors
 from .variant_files import write_variants
 
@@ -123,7 +124,8 @@ def quantise_bundle(
         )
     results = {file: form.result() for file, form in forms.items()}
     _check(bundle, results, limit)
-    write_variants(bundle, {file: form.int8 for file, form in forms.items()}, out)
+    models, levels = lifted_as_levels(bundle, {file: form.int8 for file, form in forms.items()})
+    write_variants(bundle, models, out, levels=levels)
     return results
 
 

@@ -6,6 +6,7 @@ Whenever this is interrupted the directory holds a bundle that opens: with the n
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -13,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError, expected
+from ..fusion.levels import Levels
 from ..runtime.bundle import MANIFEST_NAME, Bundle, decode_manifest, open_bundle
-from ..runtime.manifest import Variant
+from ..runtime.manifest import NetworkVariant, Variant
 
 
 def variant_file(file: str, variant: Variant) -> str:
@@ -23,7 +25,13 @@ def variant_file(file: str, variant: Variant) -> str:
     return str(path.with_name(f"{path.stem}.{variant}{path.suffix}"))
 
 
-def write_variants(bundle: Bundle, models: Mapping[str, bytes], out: Path, variant: Variant = "int8") -> Bundle:
+def write_variants(
+    bundle: Bundle,
+    models: Mapping[str, bytes],
+    out: Path,
+    variant: Variant = "int8",
+    levels: Mapping[str, Mapping[str, Levels]] | None = None,
+) -> Bundle:
     """Write networks of a variant and the manifest that pins them.
 
     Everything else in the manifest stays as it is, byte for byte.
@@ -32,6 +40,7 @@ def write_variants(bundle: Bundle, models: Mapping[str, bytes], out: Path, varia
     ----------
     models : file of a network, as the manifest names it -> the ONNX file of its variant
     out : the bundle's own directory, or another one, which then gets the whole bundle
+    levels : file of a network -> lifted tensor that is uint8 in the variant -> what its levels stand for
 
     Raises
     ------
@@ -40,13 +49,18 @@ def write_variants(bundle: Bundle, models: Mapping[str, bytes], out: Path, varia
     """
     text = (bundle.path / MANIFEST_NAME).read_bytes().decode("utf-8")
     bare = without_variant(text, variant)
+    known = {} if levels is None else levels
     tables = {
-        network_id: (variant_file(spec.file, variant), hashlib.sha256(models[spec.file]).hexdigest())
+        network_id: NetworkVariant(
+            file=variant_file(spec.file, variant),
+            sha256=hashlib.sha256(models[spec.file]).hexdigest(),
+            levels=dict(known.get(spec.file, {})),
+        )
         for network_id, spec in bundle.manifest.networks.items()
         if spec.file in models
     }
     ended = bare if bare.endswith("\n") else f"{bare}\n"
-    full = ended + "".join(_table(network_id, variant, *pin) for network_id, pin in tables.items())
+    full = ended + "".join(_table(network_id, variant, table) for network_id, table in tables.items())
     _check(full, bundle, tables, variant)
     in_place = out.is_dir() and out.samefile(bundle.path)
     if in_place and bare != text:
@@ -67,11 +81,21 @@ def without_variant(text: str, variant: Variant) -> str:
     return re.sub(table, "", text)
 
 
-def _table(network_id: str, variant: Variant, file: str, sha256: str) -> str:
-    return f'\n[networks.{network_id}.variants.{variant}]\nfile = "{file}"\nsha256 = "{sha256}"\n'
+def _table(network_id: str, variant: Variant, table: NetworkVariant) -> str:
+    text = f'\n[networks.{network_id}.variants.{variant}]\nfile = "{table.file}"\nsha256 = "{table.sha256}"\n'
+    levels = [
+        f"{_key(tensor)} = {{ scale = {levels.scale!r}, zero_point = {levels.zero_point} }}"
+        for tensor, levels in table.levels.items()
+    ]
+    return text + (f"levels = {{ {', '.join(levels)} }}\n" if levels else "")
 
 
-def _check(text: str, bundle: Bundle, tables: Mapping[str, tuple[str, str]], variant: Variant) -> None:
+def _key(name: str) -> str:
+    """A name as a key of a TOML table, quoted where it has to be."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _check(text: str, bundle: Bundle, tables: Mapping[str, NetworkVariant], variant: Variant) -> None:
     """Refuse a text that does not say what the bundle's manifest says and the variants."""
     where = f"{bundle.path / MANIFEST_NAME}"
     try:
@@ -81,7 +105,7 @@ def _check(text: str, bundle: Bundle, tables: Mapping[str, tuple[str, str]], var
         raise BundleError(expected(where, wanted, error)) from error
     for network_id, network in manifest.networks.items():
         found = network.variants.get(variant)
-        if (None if found is None else (found.file, found.sha256)) != tables.get(network_id):
+        if found != tables.get(network_id):
             raise BundleError(expected(f"{where}: networks.{network_id}.variants", "a table of its own", found))
 
 

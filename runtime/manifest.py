@@ -12,11 +12,13 @@ import msgspec
 
 from ..errors import BundleError, expected
 from ..fusion.grid import BevGrid
+from ..fusion.levels import Levels
 from .manifest_checks import (
     check_activation,
     check_cameras,
     check_classes,
     check_file,
+    check_levels,
     check_name,
     check_not_empty,
     check_positive,
@@ -163,10 +165,14 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """The same network in another arithmetic: `[networks.<id>.variants.int8]`."""
+    """The same network in another arithmetic: `[networks.<id>.variants.int8]`.
+
+    levels : lifted tensor that is uint8 in this variant -> what its levels stand for; others are float32
+    """
 
     file: str
     sha256: str
+    levels: dict[str, Levels] = {}
 
     def __post_init__(self) -> None:
         check_file(self.file, self.sha256)
@@ -191,6 +197,7 @@ class CameraNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     def __post_init__(self) -> None:
         check_file(self.file, self.sha256)
         check_variants(self.variants)
+        check_levels({name: variant.levels for name, variant in self.variants.items()}, ())
         check_cameras(self.cameras)
         check_not_empty("outputs", self.outputs)
         check_unique("outputs' tensors", [name for out in self.outputs.values() for name in out.tensors.values()])
@@ -211,6 +218,7 @@ class Lift(msgspec.Struct, frozen=True, kw_only=True):
         ([nx * ny, heights * channels])
     weighting : how cameras that see the same point share it: `uniform`, or by `resolution` (pixels per metre)
     border_px : over how many network pixels a camera's share fades out towards its image border
+    levels : what the levels of a uint8 tensor stand for; None: it is float32. A variant says it for itself
     """
 
     tensor: str
@@ -219,6 +227,7 @@ class Lift(msgspec.Struct, frozen=True, kw_only=True):
     layout: Literal["nchw", "rows"] = "nchw"
     weighting: Literal["uniform", "resolution"] = "resolution"
     border_px: float = 0.0
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         check_not_empty("heights_m", self.heights_m)
@@ -274,6 +283,7 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     def __post_init__(self) -> None:
         check_file(self.file, self.sha256)
         check_variants(self.variants)
+        check_levels({name: variant.levels for name, variant in self.variants.items()}, [x.tensor for x in self.lifts])
         check_cameras(self.cameras)
         check_not_empty("lifts", self.lifts)
         check_not_empty("outputs", self.outputs)
@@ -282,6 +292,12 @@ class TopDownNetwork(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
             check_name(f"outputs.{name}", name)
         check_unique("input tensors", [lift.tensor for lift in self.lifts] + [state.input for state in self.states])
         check_unique("states' output tensors", [state.output for state in self.states])
+
+    def levels_of(self, lift: Lift, variant: Variant) -> Levels | None:
+        """What the levels of a lifted tensor stand for in a variant; None: it is float32."""
+        if variant in self.variants:
+            return self.variants[variant].levels.get(lift.tensor)
+        return lift.levels
 
 
 class CastOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,15 @@ def check_variants(names: Collection[str]) -> None:
         raise BundleError(expected("variants", f"among {', '.join(OTHER_VARIANTS)}", ", ".join(unknown)))
 
 
+def check_levels(variants: Mapping[str, Collection[str]], lifted: Collection[str]) -> None:
+    """Refuse levels of tensors that are not lifted: variant -> tensors that it has levels of."""
+    for variant, tensors in variants.items():
+        if unknown := sorted(set(tensors) - set(lifted)):
+            known = f"a tensor of the lifts ({', '.join(lifted)})"
+            must_be = known if lifted else "left out: nothing is lifted into it"
+            raise BundleError(expected(f"variants.{variant}.levels.{unknown[0]}", must_be, unknown[0]))
+
+
 def check_provider_options(names: Collection[str]) -> None:
     """Refuse options by which a bundle could load a library, write a file or hand over a pointer."""
     if unknown := sorted(set(names) - set(PROVIDER_OPTIONS)):

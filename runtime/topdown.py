@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from ..errors import BundleError, NetworkError, expected
 from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
+from ..fusion.levels import Levels
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from ..fusion.state import ObservedGround, carry_raster
 from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
-from .bundle import Lift, State, TopDownNetwork
+from .bundle import Lift, State, TopDownNetwork, Variant
 from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid, RoadLayout
 from .session import Binding, Network
+
+_FLOAT: Final[np.dtype[Any]] = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +49,13 @@ class TopDown:
     sources : feature output name -> where its features come from
     outputs : wanted outputs
     rig : gives the order of the bits of `seen_by`
+    variant : which one of the network was loaded; decides what lifted tensors are in
     narrow : the same network, loaded for fewer threads: for runs beside other work. None: there is none
+
+    Raises
+    ------
+    BundleError
+        The network is not what the manifest declares; names both.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class TopDown:
         sources: Mapping[str, FeatureSource],
         outputs: Sequence[str],
         rig: Rig,
+        variant: Variant = "fp32",
         narrow: Network | None = None,
     ) -> None:
         self.name = name
@@ -66,10 +76,13 @@ class TopDown:
         self._spec = spec
         self._grid = grid
         self._wanted = {key: spec.outputs[key] for key in outputs}
-        self._lifts = [
-            _LiftInput(f"networks.{name}.lifts[{i}]", lift, grid, sources[lift.source], network, rig)
-            for i, lift in enumerate(spec.lifts)
-        ]
+        self._lifts = []
+        for i, lift in enumerate(spec.lifts):
+            where = f"networks.{name}.lifts[{i}]"
+            levels = spec.levels_of(lift, variant)
+            if variant in spec.variants and levels is not None:
+                where = f"networks.{name}.variants.{variant}.levels.{lift.tensor}"
+            self._lifts.append(_LiftInput(where, lift, levels, grid, sources[lift.source], network, rig))
         self._states = [
             _StatePair(f"networks.{name}.states[{i}]", state, grid, network) for i, state in enumerate(spec.states)
         ]
@@ -234,19 +247,28 @@ class _LiftInput:
     """One lifted input: the view transform of its cameras, and the array that the network reads."""
 
     def __init__(
-        self, where: str, spec: Lift, grid: BevGrid, source: FeatureSource, network: Network, rig: Rig
+        self,
+        where: str,
+        spec: Lift,
+        levels: Levels | None,
+        grid: BevGrid,
+        source: FeatureSource,
+        network: Network,
+        rig: Rig,
     ) -> None:
         self.tensor = spec.tensor
         self.source = spec.source
         self._rig = rig
         self._names = source.names
         self._planes = spec.layout == "nchw"
+        self._levels = levels
         self._grid = grid
         channels = len(spec.heights_m) * source.channels
         nx, ny = grid.shape
         shape = (1, channels, nx, ny) if self._planes else (nx * ny, channels)
-        _check_tensor(where, network, spec.tensor, shape, is_input=True)
-        self.array = np.zeros(shape, dtype=np.float32)
+        dtype = _FLOAT if levels is None else np.dtype(np.uint8)
+        _check_tensor(where, network, spec.tensor, shape, is_input=True, dtype=dtype)
+        self.array: NDArray[Any] = np.zeros(shape, dtype=dtype)
         self._builder = ViewBuilder(
             grid_points(grid, spec.heights_m),
             source.cameras,
@@ -283,9 +305,9 @@ class _LiftInput:
         if view is None or not np.array_equal(active, self._active):
             view = self.aim(self._fired_from_ego, active, num_threads)
         if self._planes:
-            view.lift_planes(features, out=self.array.reshape(self.array.shape[1], -1), num_threads=num_threads)
+            view.lift_planes(features, self.array.reshape(self.array.shape[1], -1), num_threads, self._levels)
         else:
-            view.lift(features, out=self.array, num_threads=num_threads)
+            view.lift(features, self.array, num_threads, self._levels)
         return self._seen_by
 
 
@@ -340,11 +362,21 @@ def _static_shape(where: str, network: Network, tensor: str, *, is_input: bool) 
     return tuple(int(size) for size in shape if size is not None)
 
 
-def _check_tensor(where: str, network: Network, tensor: str, shape: tuple[int, ...], *, is_input: bool) -> None:
+def _check_tensor(
+    where: str,
+    network: Network,
+    tensor: str,
+    shape: tuple[int, ...],
+    *,
+    is_input: bool,
+    dtype: np.dtype[Any] = _FLOAT,
+) -> None:
     actual = _static_shape(where, network, tensor, is_input=is_input)
-    dtype = (network.input_specs if is_input else network.output_specs)[tensor].dtype
-    if actual != shape or dtype != np.float32:
-        raise BundleError(expected(f"{where}: tensor {tensor}", f"float32 {shape}", f"{np.dtype(dtype)} {actual}"))
+    given = (network.input_specs if is_input else network.output_specs)[tensor].dtype
+    if actual != shape or given != dtype:
+        undeclared = is_input and dtype == _FLOAT and given == np.uint8
+        hint = "; levels must be declared for uint8" if undeclared else ""
+        raise BundleError(expected(f"{where}: tensor {tensor}", f"{dtype} {shape}", f"{given} {actual}") + hint)
 
 
 def _output_array(where: str, tensor: str, network: Network) -> NDArray[Any]:

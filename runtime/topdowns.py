@@ -66,7 +66,8 @@ class TopDowns:
             narrow = None if threads_beside is None else sessions.load(name, tensors, threads_beside)
             sources = {lift.source: self._source(lift.source) for lift in spec.lifts}
             self._specs[name] = spec
-            self._topdowns[name] = TopDown(name, spec, network, bundle.manifest.grid, sources, outputs, rig, narrow)
+            grid, variant = bundle.manifest.grid, bundle.variant
+            self._topdowns[name] = TopDown(name, spec, network, grid, sources, outputs, rig, variant, narrow)
             self.loaded += (network,) if narrow is None else (network, narrow)
 
     @property

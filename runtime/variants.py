@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -73,21 +73,24 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 
 def _check_same_tensors(bundle: Bundle, network_id: str, variant: Variant) -> None:
+    """Refuse a variant whose tensors are others than those of the network, but for levels in place of numbers."""
     own = parse_model(bundle.model_bytes(network_id, "fp32"), network_id).graph
     other = parse_model(bundle.model_bytes(network_id, variant), f"{network_id}, variant {variant}").graph
+    where = f"{bundle.path}: networks.{network_id}.variants.{variant}"
+    levels = bundle.manifest.networks[network_id].variants[variant].levels
     for what, mine, theirs in (("inputs", own.input, other.input), ("outputs", own.output, other.output)):
-        wanted, actual = _tensors(mine), _tensors(theirs)
+        wanted, actual = _tensors(mine, levels), _tensors(theirs)
         if wanted != actual:
-            where = f"{bundle.path}: networks.{network_id}.variants.{variant}: {what}"
-            raise BundleError(expected(where, f"those of the network ({wanted})", actual))
+            with_levels = f", with levels for {', '.join(levels)}" if levels and what == "inputs" else ""
+            raise BundleError(expected(f"{where}: {what}", f"those of the network{with_levels} ({wanted})", actual))
 
 
-def _tensors(values: Sequence[onnx.ValueInfoProto]) -> str:
-    """Name, type and shape of every tensor."""
+def _tensors(values: Sequence[onnx.ValueInfoProto], levels: Collection[str] = ()) -> str:
+    """Name, type and shape of every tensor; those in `levels` as if they were uint8."""
     described = []
     for value in values:
         tensor = value.type.tensor_type
         sizes = [size.dim_param or (size.dim_value if size.HasField("dim_value") else "?") for size in tensor.shape.dim]
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        kind = "uint8" if value.name in levels else onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         described.append(f"{value.name} {kind} [{', '.join(map(str, sizes))}]")
     return "; ".join(described)

@@ -139,6 +139,68 @@ def test_depth_weights_without_entries():
     assert not mass.any()
 
 
+def levels_of(sums, scale, zero_point):
+    """The reference: what QuantizeLinear does, with a factor in place of its division."""
+    return np.clip(np.rint(sums * np.float32(1 / scale)) + zero_point, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16, 33, 48, 64, 100, 1023, 1025])
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.03, 44), (1.7, 0), (0.002, 255)])
+def test_row_levels_are_rows_rounded(channels, scale, zero_point):
+    given, features = matrix(150, 40), features_of(40, channels)
+    sums, levels = np.full((150, channels), np.nan, np.float32), np.full((150, channels), 7, np.uint8)
+    lift.lift_rows(*given, features, sums)
+    lift.lift_row_levels(*given, features, levels, scale, zero_point)
+    np.testing.assert_array_equal(levels, levels_of(sums, scale, zero_point))
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 64, 70, 129])
+@pytest.mark.parametrize(("cells", "heights"), [(1, 1), (16, 1), (37, 3), (50, 2)])
+def test_plane_levels_are_row_levels_transposed(cells, heights, channels):
+    given, features = matrix(cells * heights, 40), features_of(40, channels)
+    rows = np.full((cells * heights, channels), 7, np.uint8)
+    planes = np.full((heights * channels, cells), 7, np.uint8)
+    lift.lift_row_levels(*given, features, rows, 0.02, 100)
+    lift.lift_plane_levels(*given, features, heights, planes, 0.02, 100)
+    np.testing.assert_array_equal(planes, rows.reshape(cells, heights * channels).T)
+
+
+@pytest.mark.parametrize("width", [1, 16, 64])
+def test_levels_round_halves_to_even_and_end_at_0_and_255(width):
+    values = np.array([-0.25, 0.25, 0.5, 0.75, 1.25, -0.75, 77.5, 77.75, -50, -50.25, 1e30, -np.inf, np.inf, np.nan])
+    wanted = np.array([100, 100, 101, 102, 102, 98, 255, 255, 0, 0, 255, 0, 255, 0], np.uint8)
+    features = np.repeat(values.astype(np.float32)[:, np.newaxis], width, axis=1)
+    out = np.empty(features.shape, np.uint8)
+    each = np.arange(len(values), dtype=np.int32)
+    one = np.ones(len(values), np.float32)
+    lift.lift_row_levels(np.arange(len(values) + 1, dtype=np.int32), each, one, features, out, 0.5, 100)
+    np.testing.assert_array_equal(out, np.repeat(wanted[:, np.newaxis], width, axis=1))
+
+
+def test_levels_without_entries_are_those_of_zero():
+    features = features_of(3, 20)
+    empty = (np.zeros(5, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    rows, planes = np.zeros((4, 20), np.uint8), np.zeros((40, 2), np.uint8)
+    lift.lift_row_levels(*empty, features, rows, 0.1, 44)
+    lift.lift_plane_levels(*empty, features, 2, planes, 0.1, 44)
+    assert (rows == 44).all()
+    assert (planes == 44).all()
+    some = (np.array([0, 0, 1], np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
+    lift.lift_row_levels(*some, features, rows[:2], 0.1, 44)
+    assert (rows[0] == 44).all()
+    assert (rows[1] != 44).any()
+
+
+@pytest.mark.parametrize("num_threads", [2, 4])
+def test_threads_change_no_level(num_threads):
+    given, features = matrix(3000, 200), features_of(200, 48)
+    for kernel, more, shape in (("lift_row_levels", (), (3000, 48)), ("lift_plane_levels", (3,), (144, 1000))):
+        alone, together = np.zeros(shape, np.uint8), np.ones(shape, np.uint8)
+        getattr(lift, kernel)(*given, features, *more, alone, 0.02, 128)
+        getattr(lift, kernel)(*given, features, *more, together, 0.02, 128, num_threads=num_threads)
+        np.testing.assert_array_equal(alone, together)
+
+
 @pytest.mark.parametrize(("channels", "pixels"), [(0, 3), (3, 0), (1, 1), (5, 17), (64, 100), (67, 131), (4, 64)])
 def test_planes_to_rows(channels, pixels):
     planes = features_of(channels, pixels)
@@ -156,6 +218,8 @@ ROWS = {
     "out": np.ones((2, 4), np.float32),
 }
 PLANES = ROWS | {"heights": 2, "out": np.ones((8, 1), np.float32)}
+LEVELS = ROWS | {"out": np.ones((2, 4), np.uint8), "scale": 0.1, "zero_point": 44}
+PLANE_LEVELS = LEVELS | {"heights": 2, "out": np.ones((8, 1), np.uint8)}
 DEPTHS = {
     "indptr": INDPTR,
     "indices": INDICES,
@@ -190,6 +254,19 @@ DEPTHS = {
         ("lift_planes", PLANES, {"heights": 1}, r"out must be of shape \(4, 2\), got \(8, 1\)"),
         ("lift_planes", PLANES, {"indices": np.array([9, 1, 2], np.int32)}, "columns below 3, got 9 at 0"),
         ("lift_planes", PLANES, {"num_threads": -1}, "num_threads must be at least 1"),
+        ("lift_row_levels", LEVELS, {"scale": 0.0}, "scale must be positive and finite, got 0.0"),
+        ("lift_row_levels", LEVELS, {"scale": np.nan}, "scale must be positive and finite, got nan"),
+        ("lift_row_levels", LEVELS, {"scale": 1e-40}, "scale must be one whose reciprocal is a float32, got 1e-40"),
+        ("lift_row_levels", LEVELS, {"zero_point": 256}, r"zero_point must be 0\.\.255, got 256"),
+        ("lift_row_levels", LEVELS, {"zero_point": -1}, r"zero_point must be 0\.\.255, got -1"),
+        ("lift_row_levels", LEVELS, {"out": np.ones((2, 4), np.float32)}, "Buffer dtype mismatch"),
+        ("lift_row_levels", LEVELS, {"out": np.ones((2, 3), np.uint8)}, r"out must be of shape \(2, 4\), got \(2, 3\)"),
+        ("lift_row_levels", LEVELS, {"indices": np.array([0, 1, 3], np.int32)}, "columns below 3, got 3 at 2"),
+        ("lift_row_levels", LEVELS, {"num_threads": 0}, "num_threads must be at least 1, got 0"),
+        ("lift_plane_levels", PLANE_LEVELS, {"heights": 3}, "heights must be a divisor of 2 rows, got 3"),
+        ("lift_plane_levels", PLANE_LEVELS, {"heights": 1}, r"out must be of shape \(4, 2\), got \(8, 1\)"),
+        ("lift_plane_levels", PLANE_LEVELS, {"indices": np.array([9, 1, 2], np.int32)}, "columns below 3, got 9 at 0"),
+        ("lift_plane_levels", PLANE_LEVELS, {"scale": -1.0}, "scale must be positive and finite, got -1.0"),
         ("depth_weights", DEPTHS, {"depths": np.ones(2, np.float32)}, "depths must be at least 3 long, got 2"),
         ("depth_weights", DEPTHS, {"out_weights": np.ones(2, np.float32)}, "out_weights must be at least 3 long"),
         ("depth_weights", DEPTHS, {"mass": np.ones(3, np.float32)}, "mass must be of length 2, got 3"),

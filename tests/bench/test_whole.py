@@ -3,12 +3,14 @@
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 from octobev.bench.material import Material
-from octobev.bench.peers.glued import GluedStep
+from octobev.bench.peers.glued import GluedStep, taking_numbers
 from octobev.bench.whole import publishing
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
+from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 
 GRID = BevGrid(0.0, 8.0, -4.0, 4.0, 1.0)
@@ -63,3 +65,19 @@ def test_the_car_of_the_material_drives_on(tmp_path):
 def test_quick_does_fewer_rounds(tmp_path, quick, rounds):
     assert Material(tmp_path, quick=quick).rounds(40) == rounds
     assert Material(tmp_path, quick=True).rounds(4) == 5
+
+
+def test_peers_get_networks_that_round_lifted_numbers_themselves():
+    bundle = open_bundle(REFERENCE_BUNDLE)
+    assert taking_numbers(bundle, "topdown", "fp32") == bundle.model_bytes("topdown", "fp32")
+    assert taking_numbers(bundle, "hydranet", "int8") == bundle.model_bytes("hydranet", "int8")
+    level = bundle.manifest.networks["topdown"].variants["int8"].levels["lifted"]
+    numbers = np.random.default_rng(0).gamma(1.0, 0.5, (12288, 192)).astype(np.float32)
+    levels = np.clip(np.rint(numbers / np.float32(level.scale)) + level.zero_point, 0, 255).astype(np.uint8)
+    given = {taking_numbers(bundle, "topdown", "int8"): numbers, bundle.model_bytes("topdown", "int8"): levels}
+    layouts = []
+    for model, lifted in given.items():
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        state = np.zeros((1, 64, 64, 48), np.float32)
+        layouts.append(session.run(["road_layout"], {"lifted": lifted, "state": state})[0])
+    np.testing.assert_array_equal(*layouts)

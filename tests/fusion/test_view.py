@@ -5,6 +5,7 @@ import pytest
 from octobev.errors import InvalidArgument
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.lens import Intrinsics, LensModel
+from octobev.fusion.levels import Levels
 from octobev.fusion.pose import Pose, Trajectory
 from octobev.fusion.rig import Camera, Rig
 from octobev.fusion.view import FeatureCamera
@@ -387,6 +388,36 @@ def test_wrong_features_and_outputs_are_refused():
         view.lift(features, np.zeros((768, 5), np.float32))
     with pytest.raises(InvalidArgument, match=r"out must be C-contiguous float32 of shape \(4, 768\)"):
         view.lift_planes(features, np.zeros((768, 4), np.float32).T)
+
+
+def test_levels_are_written_to_uint8():
+    view, levels = builder(stride=4.0, heights_m=(0.0, 2.0)).build(), Levels(0.01, 20)
+    features = np.random.default_rng(0).random((view.pixels, 5)).astype(np.float32)
+    rows, planes = view.lift(features, levels=levels), view.lift_planes(features, levels=levels)
+    assert (rows.dtype, rows.shape) == (np.uint8, (GRID.cells, 10))
+    np.testing.assert_array_equal(rows.T, planes)
+    np.testing.assert_allclose(levels.values(rows), view.lift(features), atol=0.00501)
+    out = np.zeros_like(rows)
+    assert view.lift(features, out, levels=levels) is out
+    np.testing.assert_array_equal(out, rows)
+    with pytest.raises(InvalidArgument, match=r"out must be C-contiguous uint8 of shape \(768, 10\), got float32"):
+        view.lift(features, np.zeros((768, 10), np.float32), levels=levels)
+    with pytest.raises(InvalidArgument, match=r"out must be C-contiguous float32 of shape \(10, 768\), got uint8"):
+        view.lift_planes(features, planes)
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "match"),
+    [
+        (0.0, 0, r"scale must be 1e-30\.\.1e\+30, got 0\.0"),
+        (float("nan"), 0, "scale must be .* got nan"),
+        (0.1, 256, r"zero_point must be 0\.\.255, got 256"),
+        (0.1, -1, r"zero_point must be 0\.\.255, got -1"),
+    ],
+)
+def test_wrong_levels_are_refused(scale, zero_point, match):
+    with pytest.raises(InvalidArgument, match=match):
+        Levels(scale, zero_point)
 
 
 def test_wrong_heights_are_refused():

@@ -354,6 +354,7 @@ def test_bundle_gets_int8_networks_and_keeps_the_rest(bundle_path, short_drive):
     assert shares == [0.0, 0.25, 0.5, 0.75]
     bundle = select_variant(open_bundle(bundle_path), "int8")
     assert bundle.model_bytes("topdown") == after["topdown.int8.onnx"]
+    assert list(bundle.manifest.networks["topdown"].variants["int8"].levels) == ["lifted"]
     assert results["hydra.onnx"].networks == ("hydranet",)
     assert results["hydra.onnx"].sizes == (len(before["hydra.onnx"]), len(after["hydra.int8.onnx"]))
     assert {name: 0 < off.relative < 0.1 for name, off in results["topdown.onnx"].differences.items()} == {
@@ -380,7 +381,7 @@ def test_output_beyond_the_limit_writes_nothing(bundle_path, short_drive):
 
 
 def test_interruption_writes_nothing(bundle_path, short_drive, monkeypatch, capsys):
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     before = files(bundle_path)

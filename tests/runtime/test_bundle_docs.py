@@ -41,3 +41,10 @@ def test_example_of_a_variant_fits_to_the_first():
     example, variant = examples()[0], examples()[3]
     manifest = decode_manifest(f"{example}\n{variant}".encode())
     assert manifest.networks["segmenter"].variants["int8"].file == "segmenter.int8.onnx"
+
+
+def test_example_of_lifted_levels_fits_to_a_recurrent_bundle():
+    head, found, _ = RECURRENT.read_text(encoding="utf-8").partition("[networks.hydranet.variants.int8]")
+    assert found
+    variant = decode_manifest((head + examples()[4]).encode()).topdown_networks["topdown"].variants["int8"]
+    assert variant.levels["lifted"].zero_point == 44

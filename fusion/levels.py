@@ -1,0 +1,36 @@
+"""What the whole numbers of a quantised tensor stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument, expected
+
+_LAST: Final = 255
+_LEAST_SCALE: Final = 1e-30  # neither it nor one over it leaves what float32 can tell
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Levels 0..255 of a uint8 tensor, as of ONNX's QuantizeLinear: level l stands for `(l - zero_point) * scale`.
+
+    scale : from one level to the next, positive
+    zero_point : the level that stands for 0
+    """
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not _LEAST_SCALE <= self.scale <= 1 / _LEAST_SCALE:
+            raise InvalidArgument(expected("scale", f"{_LEAST_SCALE:g}..{1 / _LEAST_SCALE:g}", self.scale))
+        if not 0 <= self.zero_point <= _LAST:
+            raise InvalidArgument(expected("zero_point", f"0..{_LAST}", self.zero_point))
+
+    def values(self, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What levels stand for, float32 of the same shape."""
+        return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
