@@ -13,6 +13,7 @@ from octobev.errors import InvalidArgument, NetworkError
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
 from octobev.replay.synthetic import SyntheticDrive
+from octobev.runtime.arrangement import Arrangement
 from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
@@ -277,3 +278,12 @@ def test_stream_of_the_reference_bundle_gives_what_steps_give():
         given = [told(predictions) for predictions in runtime.stream(sets)]
     assert len(given) == len(sets)
     assert given == stepped(open_bundle(REFERENCE_BUNDLE), drive.rig, sets)
+
+
+@pytest.mark.parametrize(("threads", "inside"), [(1, [1]), (2, [1, 2]), (8, [2, 8])])
+def test_top_down_network_is_there_for_few_threads_and_for_all(bundle, rig, threads, inside):
+    """Beside the next set's cameras, which take a thread each, it has few."""
+    with Runtime(bundle, rig, ["remembered"], threads=threads) as runtime:
+        loaded = [network for network in runtime._graph.loaded if network.name == "memory"]
+    assert sorted(network.threads for network in loaded) == inside
+    assert Arrangement.side_by_side(threads).threads_beside == inside[0]
