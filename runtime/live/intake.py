@@ -19,6 +19,13 @@ OVERRUN: Final = "overrun"
 
 _PERIODS_OF_SILENCE: Final = 2.5
 
+LATELY: Final = 1 / 3
+"""Part of the cameras' period within which a set has come lately, so that no newer one will be there soon.
+
+An older one that is begun beside the rest of the step before, about half a step, would be in the way of a newer one: it
+would double the longest latency where steps take longer than periods.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PendingSet:
@@ -100,6 +107,13 @@ class Intake:
         )
         return PendingSet(frame_set, min(arrivals), max(arrivals))
 
+    def take_lately(self, now_ns: int) -> PendingSet | None:
+        """Give the set that waits, if it came lately: it is to be begun beside the rest of the step before it."""
+        if self._waiting is None or self._set_at_ns is None:
+            return None
+        period_ns = self._period_ns(now_ns)
+        return self.take() if period_ns is not None and now_ns - self._set_at_ns <= LATELY * period_ns else None
+
     def status(self, now_ns: int) -> SyncStatus:
         """Return what the synchroniser knows."""
         return self._synchroniser.status(now_ns)
@@ -113,8 +127,7 @@ class Intake:
         """
         if self._set_at_ns is None or self._waiting is not None or now_ns - self._set_at_ns < least_ns:
             return None
-        periods = [c.period_ns for c in self.status(now_ns).cameras.values() if c.period_ns is not None]
-        allowed_ns = max(least_ns, int(_PERIODS_OF_SILENCE * min(periods, default=0)))
+        allowed_ns = max(least_ns, int(_PERIODS_OF_SILENCE * (self._period_ns(now_ns) or 0)))
         return self._set_at_ns if now_ns - self._set_at_ns >= allowed_ns else None
 
     def capture_time_ns(self, now_ns: int) -> int:
@@ -128,6 +141,11 @@ class Intake:
             return "frames of the cameras do not make a set"
         why = {self._refused.get(name, state.value) for name, state in states.items()}
         return f"no camera delivers ({', '.join(sorted(why))})"
+
+    def _period_ns(self, now_ns: int) -> int | None:
+        """Shortest period of the cameras, as far as known."""
+        periods = [c.period_ns for c in self.status(now_ns).cameras.values() if c.period_ns is not None]
+        return min(periods, default=None)
 
     def _leave(self, sets: Iterable[SampleSet[Frame]], now_ns: int) -> None:
         for samples in sets:

@@ -20,7 +20,7 @@ from ...fusion.pose import Pose
 from ...fusion.rig import Rig, rig_sha256
 from ..bundle import Bundle
 from ..engine import Runtime
-from ..frames import Frame, PixelFormat
+from ..frames import Frame, FrameSet, PixelFormat
 from ..hooks import Tamper
 from ..predictions import Predictions
 from ..sync import Synchroniser
@@ -279,27 +279,37 @@ class LiveRuntime:
                 self._closing.wait(_RETRY_S)
 
     def _step_on_sets(self) -> None:
+        ahead: PendingSet | None = None
         while True:
-            pending = None  # frames are borrowed: let go of them before the next ones come
+            pending, ahead = ahead, None  # frames are borrowed: let go of them before the next ones come
             with self._changed:
-                self._stepping = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: not self._running or self._intake.ready or self._is_silent())
+                if pending is None:
+                    self._stepping = False
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: not self._running or self._intake.ready or self._is_silent())
+                    pending = self._intake.take() if self._running and self._intake.ready else None
                 if not self._running:
                     return
-                pending = self._intake.take() if self._intake.ready else None
                 self._stepping = True
             if pending is None:
                 self._tell_silence()
             else:
-                self._step(pending)
+                ahead = self._step(pending)
 
-    def _step(self, pending: PendingSet) -> None:
-        ledger = self._ledger
+    def _step(self, pending: PendingSet) -> PendingSet | None:
+        """Step and deliver; returns the next set, if one had come whose cameras have begun therefore."""
+        ledger, ahead = self._ledger, None
+
+        def following() -> FrameSet | None:
+            nonlocal ahead
+            with self._changed:
+                ahead = self._intake.take_lately(self._clock_ns())
+            return None if ahead is None else ahead.frame_set
+
         begin_ns = self._clock_ns()
         try:
             with ledger.stage("step"):
-                predictions = self._runtime.step(pending.frame_set)
+                predictions = self._runtime.step(pending.frame_set, following=following)
         except Exception:
             _LOG.exception("the step at %d ns failed", pending.frame_set.timestamp_ns)
             ledger.failed("step")
@@ -309,6 +319,7 @@ class LiveRuntime:
             predictions = without_outputs(predictions, self._runtime, "no camera gave an image that can be used")
         predictions = self._deliver(predictions)
         ledger.stepped(pending, predictions, begin_ns, self._clock_ns(), time.time_ns())
+        return ahead
 
     def _deliver(self, predictions: Predictions) -> Predictions:
         """Publish, store, call back; returns the predictions with their number in this runtime."""

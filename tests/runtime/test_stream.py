@@ -12,6 +12,9 @@ from colours import HEIGHT, POISON, WIDTH
 from octobev.errors import InvalidArgument, NetworkError
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig
+from octobev.replay.synthetic import SyntheticDrive
+from octobev.runtime.arrangement import Arrangement
+from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 
@@ -265,3 +268,22 @@ def test_measured_stages_are_those_of_the_set(runtime):
             assert stages.count(stage) == 1
         times = {span.stage: span.start_ns for span in given.spans}
         assert times["preprocess"] < times["network"] < times["topdown"]
+
+
+def test_stream_of_the_reference_bundle_gives_what_steps_give():
+    drive = SyntheticDrive(20_003, 0.75, rate_hz=8.0, size=(320, 240))
+    sets = [step.frame_set for step in drive.steps()]
+    sets[2] = replace(sets[2], frames=sets[2].frames[3:])
+    with Runtime(open_bundle(REFERENCE_BUNDLE), drive.rig, threads=2) as runtime:
+        given = [told(predictions) for predictions in runtime.stream(sets)]
+    assert len(given) == len(sets)
+    assert given == stepped(open_bundle(REFERENCE_BUNDLE), drive.rig, sets)
+
+
+@pytest.mark.parametrize(("threads", "inside"), [(1, [1]), (2, [1, 2]), (8, [2, 8])])
+def test_top_down_network_is_there_for_few_threads_and_for_all(bundle, rig, threads, inside):
+    """Beside the next set's cameras, which take a thread each, it has few."""
+    with Runtime(bundle, rig, ["remembered"], threads=threads) as runtime:
+        loaded = [network for network in runtime._graph.loaded if network.name == "memory"]
+    assert sorted(network.threads for network in loaded) == inside
+    assert Arrangement.side_by_side(threads).threads_beside == inside[0]

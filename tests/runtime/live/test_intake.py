@@ -121,3 +121,22 @@ def test_slow_cameras_are_not_silent_between_their_frames(rig):
         rig.intake.take()
     assert rig.intake.silent_since_ns(rig.now(180, 2000), 500 * MS) is None
     assert rig.intake.silent_since_ns(rig.now(180, 2600), 500 * MS) is not None
+
+
+@pytest.mark.parametrize(("after_ms", "taken"), [(5, True), (20, True), (25, False)])
+def test_set_that_came_within_a_third_of_a_period_came_lately(rig, after_ms, taken):
+    for number in range(4):
+        rig.fire(number)
+        pending = rig.intake.take_lately(rig.now(number, after_ms))
+        if number > 1:  # the period is known
+            assert (pending is not None) == taken
+        if pending is None:
+            pending = rig.intake.take()
+        assert pending.frame_set.timestamp_ns == EPOCH + number * 50 * MS
+
+
+def test_nothing_came_lately_where_no_set_waits_or_no_period_is_known(rig):
+    assert rig.intake.take_lately(rig.now(0)) is None
+    rig.fire(0)
+    assert rig.intake.take_lately(rig.now(0)) is None
+    assert rig.intake.ready

@@ -565,3 +565,40 @@ def wait_until(condition):
             return
         patience.wait(0.01)
     raise AssertionError("it has not come to this in time")
+
+
+def test_cameras_of_a_set_that_waits_begin_beside_the_rest_of_the_step_before(bundle, rig):
+    """Its predictions are the same, and nothing is left out."""
+    host = Host(bundle, rig)
+    stepping, begun, submitted, runs, in_time = threading.Event(), threading.Event(), threading.Event(), [], []
+
+    def run_camera(cameras, outputs):
+        runs.append(cameras)
+        stepping.set()
+        submitted.wait(LONG_S)
+        if len(runs) > len(rig.names):
+            begun.set()
+
+    def run_topdown(cameras, outputs):
+        if not in_time:
+            in_time.append(begun.wait(LONG_S))
+
+    with host.live:
+        host.fire(count=4)  # the cameras' period is known now
+        host.live.tamper("colours", run_camera)
+        host.live.tamper("memory", run_topdown)
+        for number in (4, 5):
+            host.now_ns += PERIOD_NS
+            for camera in rig.names:
+                host.live.submit_frame(host.frame(camera, number))
+            assert stepping.wait(LONG_S)
+        submitted.set()
+        assert host.live.flush(LONG_S)
+        health = host.live.health()
+    assert in_time == [True]
+    assert (health.sets, health.overrun) == (6, 0)
+    with Runtime(bundle, rig) as runtime:
+        for number, given in enumerate(host.given):
+            for name, output in runtime.step(host.frame_set(number)).bev.items():
+                for key, array in output.arrays().items():
+                    np.testing.assert_array_equal(given.bev[name].arrays()[key], array)
