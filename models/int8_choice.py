@@ -3,8 +3,8 @@
 The rules are measurements of ONNX Runtime's CPU kernels: an 8-bit convolution or matrix product is two to four times as
 fast as one in float32, but not with three input channels, nor for a handful of numbers. Everything between two of them
 stays in 8 bits where it can (sums, concatenations, what only moves numbers), because a change of arithmetic costs more
-than such a node itself. Curves (sigmoid, tanh, softmax, exp), what is blended into a recurrent state, and interpolation
-stay in float32: there 8 bits cost accuracy and save nothing.
+than such a node itself. Curves (sigmoid, tanh, softmax, exp), sums of exponentials, what is blended into a recurrent
+state, and interpolation stay in float32: there 8 bits cost accuracy and save nothing.
 """
 
 from __future__ import annotations
@@ -145,6 +145,13 @@ def int8_readers(graph: GraphIndex, tensor: str, chosen: Collection[str]) -> Ite
             yield node
 
 
+def gives_float(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
+    """Whether a matrix product hands its 32-bit sums on as float32, because nothing reads them in int8."""
+    if node.op_type not in ("Gemm", "MatMul") or graph.absorbed_relu(node) is not None:
+        return False
+    return not any(int8_readers(graph, node.output[0], chosen))
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Value of a node's attribute, bytes as str."""
     for own in node.attribute:
@@ -173,6 +180,9 @@ def _why_not(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
         if weights.ndim != 2 or any(attribute(node, name, usual) != usual for name, usual in plain.items()):
             return "no plain product with a matrix"
+        maker = graph.makers.get(node.input[0])
+        if maker is not None and maker.op_type == "Exp":
+            return "a sum of exponentials"
         products = int(np.prod(shape)) * weights.shape[1 if attribute(node, "transB", 0) else 0]
     return "too small to gain" if products < FEWEST_PRODUCTS else None
 

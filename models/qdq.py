@@ -27,7 +27,7 @@ from .int8_choice import (
     Int8Choice,
     attribute,
     choose_int8,
-    int8_readers,
+    gives_float,
     read_tensors,
 )
 from .int8_forms import node_copy, relus_before_reshapes, with_int8_forms, with_shapes
@@ -102,7 +102,7 @@ def quantised_tensors(graph: GraphIndex, choice: Int8Choice) -> tuple[str, ...]:
             continue
         sources = [_source(graph, tensor, choice) for tensor in read_tensors(node)]
         names.update(dict.fromkeys(tensor for tensor in sources if graph.constant(tensor) is None))
-        if node.op_type not in MOVES and not _gives_float(graph, node, choice):
+        if node.op_type not in MOVES and not gives_float(graph, node, choice.int8):
             names[graph.result(node)] = None
     return tuple(names)
 
@@ -175,7 +175,7 @@ class _Writer:
             self._quantise_weights(original, node)
         kernel = [node] if relu is None else [node, node_copy(relu)]
         self._nodes += kernel
-        if not _gives_float(self._graph, original, self._choice):
+        if not gives_float(self._graph, original, self._choice.int8):
             kernel[-1].output[0] = f"{result}/float"
             self._quantise(f"{result}/float", result)
             self._restore(result, result)
@@ -247,13 +247,6 @@ def _source(graph: GraphIndex, tensor: str, choice: Int8Choice) -> str:
         tensor = maker.input[0]
         maker = graph.makers.get(tensor)
     return tensor
-
-
-def _gives_float(graph: GraphIndex, node: onnx.NodeProto, choice: Int8Choice) -> bool:
-    """Whether a matrix product hands its 32-bit sums on as float32, because nothing reads them in int8."""
-    if node.op_type not in ("Gemm", "MatMul") or graph.absorbed_relu(node) is not None:
-        return False
-    return not any(int8_readers(graph, node.output[0], choice.int8))
 
 
 def _scale_and_zero(low: float, high: float) -> tuple[float, int]:
