@@ -33,6 +33,8 @@ FEWEST_PRODUCTS: Final = 1 << 16
 
 PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 SUMS: Final = frozenset({"Add", "Concat"})
+GATES: Final = frozenset({"Sigmoid", "Mul"})
+"""Are in 8 bits where nothing reads what they make but nodes in 8 bits: it is rounded then anyway."""
 MOVES: Final = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "MaxPool", "Resize", "Expand")
 )
@@ -110,6 +112,9 @@ def choose_int8(graph: GraphIndex, keep: Collection[str] = ()) -> Int8Choice:
     narrow: set[str] = set()
     while True:
         chosen = _grown(graph, banned)
+        for node in reversed(graph.nodes):
+            if node.op_type in GATES and node.name not in banned and _is_gate_of_int8(graph, node, chosen):
+                chosen.add(node.name)
         for node in graph.nodes:
             if node.name in chosen and node.op_type == "Conv" and _is_narrow_end(graph, node, chosen):
                 narrow.add(node.name)
@@ -134,8 +139,8 @@ def check_patterns(names: Collection[str], patterns: Collection[str]) -> None:
 
 
 def read_tensors(node: onnx.NodeProto) -> list[str]:
-    """The inputs of a node that are activations: all of a sum's, the first of another's."""
-    return list(node.input) if node.op_type in SUMS else [node.input[0]]
+    """The inputs of a node that are activations: all of a sum's or a gate's, the first of another's."""
+    return list(node.input) if node.op_type in SUMS | GATES else [node.input[0]]
 
 
 def int8_readers(graph: GraphIndex, tensor: str, chosen: Collection[str]) -> Iterator[onnx.NodeProto]:
@@ -201,6 +206,18 @@ def _grown(graph: GraphIndex, banned: Collection[str]) -> set[str]:
             chosen.add(node.name)
             made.add(graph.result(node))
     return chosen
+
+
+def _is_gate_of_int8(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
+    """Whether only nodes in int8 read what a gate makes, and it has nothing to spread."""
+    made = node.output[0]
+    readers = graph.readers.get(made, [])
+    alike = {graph.shapes.get(tensor) for tensor in (made, *node.input)}
+    return (
+        len(alike) == 1
+        and made not in graph.outputs
+        and 0 < len(readers) == sum(1 for _ in int8_readers(graph, made, chosen))
+    )
 
 
 def _only_moves(node: onnx.NodeProto) -> bool:

@@ -28,6 +28,7 @@ from .int8_choice import (
     attribute,
     choose_int8,
     gives_float,
+    int8_readers,
     read_tensors,
 )
 from .int8_forms import node_copy, relus_before_reshapes, with_int8_forms, with_shapes
@@ -143,6 +144,11 @@ class _Writer:
         self._model, self._choice = model, choice
         self._graph = GraphIndex(model)
         self._scales = {tensor: _scale_and_zero(*span) for tensor, span in ranges.items()}
+        self._level_concats: set[str] = set()
+        for names, tensors in scale_groups(self._graph, choice):
+            self._level_concats |= names
+            lows, highs = zip(*(ranges[tensor] for tensor in tensors), strict=True)
+            self._scales |= dict.fromkeys(tensors, _scale_and_zero(min(lows), max(highs)))
         self._nodes: list[onnx.NodeProto] = []
         self._rounded: dict[str, str] = {}
         self._constants: set[str] = set()
@@ -164,21 +170,32 @@ class _Writer:
 
     def _write(self, original: onnx.NodeProto, relu: onnx.NodeProto | None) -> None:
         node, result = node_copy(original), self._graph.result(original)
-        if node.op_type in MOVES:
-            node.input[0], node.output[0] = f"{original.input[0]}/levels", f"{result}/levels"
+        activations = read_tensors(original)
+        rounded = {tensor: self._read(tensor) for tensor in activations}
+        if node.op_type in MOVES or node.name in self._level_concats:
+            node.input[: len(activations)] = [f"{tensor}/levels" for tensor in activations]
+            node.output[0] = f"{result}/levels"
             self._nodes.append(node)
             self._restore(result, result)
             return
-        activations = read_tensors(original)
-        node.input[:] = [self._read(tensor) if tensor in activations else tensor for tensor in original.input]
+        node.input[:] = [rounded.get(tensor, tensor) for tensor in original.input]
         if node.op_type in PRODUCTS:
             self._quantise_weights(original, node)
-        kernel = [node] if relu is None else [node, node_copy(relu)]
-        self._nodes += kernel
-        if not gives_float(self._graph, original, self._choice.int8):
-            kernel[-1].output[0] = f"{result}/float"
-            self._quantise(f"{result}/float", result)
-            self._restore(result, result)
+        self._nodes.append(node)
+        if gives_float(self._graph, original, self._choice.int8):
+            return
+        node.output[0], levels = f"{result}/float", f"{result}/levels"
+        if relu is not None and self._scales[result][1]:  # not the lowest level: cut off in a step of its own
+            self._quantise(node.output[0], result, f"{result}/uncut")
+            cut = [f"{result}/uncut", self._scale_of(result)[1]]
+            self._nodes.append(helper.make_node("Clip", cut, [levels], name=f"{result}/cut"))
+        else:
+            if relu is not None:
+                node.output[0] = original.output[0]
+                self._nodes.append(node_copy(relu))
+                self._nodes[-1].output[0] = f"{result}/float"
+            self._quantise(f"{result}/float", result, levels)
+        self._restore(result, result)
 
     def _read(self, tensor: str) -> str:
         """Name of the rounded form of an activation, which is made where there is none yet."""
@@ -186,12 +203,11 @@ class _Writer:
             constant = self._graph.constant(tensor)
             if constant is not None:
                 self._scales[tensor] = _scale_and_zero(float(constant.min()), float(constant.max()))
-            self._quantise(tensor, tensor)
+            self._quantise(tensor, tensor, f"{tensor}/levels")
             self._restore(tensor, f"{tensor}/rounded")
         return self._rounded[tensor]
 
-    def _quantise(self, source: str, tensor: str) -> None:
-        levels = f"{tensor}/levels"
+    def _quantise(self, source: str, tensor: str, levels: str) -> None:
         inputs = [source, *self._scale_of(tensor)]
         self._nodes.append(helper.make_node("QuantizeLinear", inputs, [levels], name=levels))
 
@@ -238,6 +254,32 @@ class _Writer:
             self._constants.add(name)
             self._model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
+
+
+def scale_groups(graph: GraphIndex, choice: Int8Choice) -> list[tuple[set[str], set[str]]]:
+    """Concatenations, and the tensors that they read and make, which get one scale together.
+
+    Then the levels are put side by side as they are, and what several concatenations read is rounded once. A tensor
+    that a layer or a sum reads, too, keeps a scale of its own, as finer levels may matter there.
+    """
+    groups: list[tuple[set[str], set[str]]] = []
+    for node in graph.nodes:
+        if node.op_type != "Concat" or node.name not in choice.int8 or graph.absorbed_relu(node) is not None:
+            continue
+        if not all(_only_put_together(graph, tensor, choice) for tensor in node.input):
+            continue
+        names, tensors = {node.name}, {*node.input, node.output[0]}
+        for group in [group for group in groups if group[1] & tensors]:
+            groups.remove(group)
+            names, tensors = names | group[0], tensors | group[1]
+        groups.append((names, tensors))
+    return groups
+
+
+def _only_put_together(graph: GraphIndex, tensor: str, choice: Int8Choice) -> bool:
+    readers = {node.op_type for node in int8_readers(graph, tensor, choice.int8)}
+    own = graph.constant(tensor) is None and _source(graph, tensor, choice) == tensor
+    return own and readers <= {"Concat", "Mul"}
 
 
 def _source(graph: GraphIndex, tensor: str, choice: Int8Choice) -> str:
