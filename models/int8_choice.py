@@ -38,7 +38,7 @@ GATES: Final = frozenset({"Sigmoid", "Mul"})
 MOVES: Final = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "MaxPool", "Resize", "Expand")
 )
-"""What gives numbers of its first input on, unchanged: the same 8 bits with the same scale."""
+"""What gives numbers of its first input on, unchanged; see :func:`moves`."""
 
 
 class GraphIndex:
@@ -70,7 +70,7 @@ class GraphIndex:
 
     def absorbed_relu(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The Relu that becomes part of a layer's or a sum's kernel."""
-        return None if node.op_type in MOVES else self.only_relu(node)
+        return None if moves(node) else self.only_relu(node)
 
     def result(self, node: onnx.NodeProto) -> str:
         """The tensor that a node makes, its absorbed Relu included."""
@@ -138,6 +138,11 @@ def check_patterns(names: Collection[str], patterns: Collection[str]) -> None:
             raise InvalidArgument(expected("node to keep", f"one of the networks' ({', '.join(near)}, ...)", pattern))
 
 
+def moves(node: onnx.NodeProto) -> bool:
+    """Whether a node gives numbers of its first input on, unchanged: the same 8 bits with the same scale."""
+    return node.op_type in MOVES or (node.op_type == "Concat" and len({*node.input}) == 1)
+
+
 def read_tensors(node: onnx.NodeProto) -> list[str]:
     """The inputs of a node that are activations: all of a sum's or a gate's, the first of another's."""
     return list(node.input) if node.op_type in SUMS | GATES else [node.input[0]]
@@ -200,9 +205,9 @@ def _grown(graph: GraphIndex, banned: Collection[str]) -> set[str]:
         if node.name in banned or not node.output:
             continue
         follows = [tensor in made for tensor in node.input if tensor]
-        sums = node.op_type in SUMS and any(follows)
-        moves = node.op_type in MOVES and bool(follows) and follows[0] and _only_moves(node)
-        if node.op_type in PRODUCTS or sums or moves:
+        sums = node.op_type in SUMS and any(follows) and not moves(node)
+        moved = moves(node) and bool(follows) and follows[0] and _only_moves(node)
+        if node.op_type in PRODUCTS or sums or moved:
             chosen.add(node.name)
             made.add(graph.result(node))
     return chosen

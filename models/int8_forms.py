@@ -1,8 +1,8 @@
 """Forms of the same computation that ONNX Runtime's 8-bit kernels run faster, or more exactly.
 
 - A Relu behind a reshape moves before it, so that it follows its layer and becomes part of that layer's kernel.
-- Nearest upsampling by a whole factor becomes copies of whole pixels, channels last; the 8-bit Resize takes four times
-  as long.
+- Nearest upsampling by a whole factor becomes copies of whole pixels, channels last, then of whole lines, each put
+  beside itself; the 8-bit Resize takes ten times as long, an Expand twice.
 - A product of rows with a matrix becomes a 1x1 convolution, which rounds its sums to 8 bits while they are in the
   nearest cache; the 8-bit product writes them all out first, and takes up to twice as long. Only without a reader in
   8 bits it stays: it hands on its 32-bit sums.
@@ -35,9 +35,13 @@ class Rewriting:
         """Put the axes into another order."""
         return self._then("Transpose", perm=order)
 
-    def shape(self, kind: str, *shape: int) -> Rewriting:
-        """Reshape or Expand to a shape."""
-        return self.with_constants(kind, np.array(shape, np.int64))
+    def shape(self, *shape: int) -> Rewriting:
+        """Reshape."""
+        return self.with_constants("Reshape", np.array(shape, np.int64))
+
+    def repeat(self, times: int) -> Rewriting:
+        """Put every row so many times side by side."""
+        return self._then("Concat", *[self._tensor] * (times - 1), axis=1)
 
     def relu(self) -> Rewriting:
         """Set negative numbers to 0."""
@@ -122,8 +126,9 @@ def _copies_of_pixels(resize: onnx.NodeProto, graph: GraphIndex) -> Rewriting | 
     (n, c, h, w), (tall, wide) = before, after[2:]
     if tall % h or wide % w:
         return None
-    pixels = Rewriting(resize.name, resize.input[0]).transpose(0, 2, 3, 1).shape("Reshape", n, h, 1, w, 1, c)
-    repeated = pixels.shape("Expand", n, h, tall // h, w, wide // w, c).shape("Reshape", n, tall, wide, c)
+    pixels = Rewriting(resize.name, resize.input[0]).transpose(0, 2, 3, 1).shape(n * h * w, c)
+    lines = pixels.repeat(wide // w).shape(n * h, wide * c)
+    repeated = lines.repeat(tall // h).shape(n, tall, wide, c)
     return repeated.transpose(0, 3, 1, 2).ending_in(resize.output[0])
 
 
@@ -140,8 +145,8 @@ def _product_of_rows(conv: onnx.NodeProto, graph: GraphIndex) -> Rewriting | Non
     if bias is None:
         bias = np.zeros(wide, np.float32)
     matrix = np.ascontiguousarray(weights.reshape(wide, c).T)
-    rows = Rewriting(conv.name, conv.input[0]).transpose(0, 2, 3, 1).shape("Reshape", n * h * w, c)
-    product = rows.with_constants("Gemm", matrix, bias).shape("Reshape", n, h, w, wide)
+    rows = Rewriting(conv.name, conv.input[0]).transpose(0, 2, 3, 1).shape(n * h * w, c)
+    product = rows.with_constants("Gemm", matrix, bias).shape(n, h, w, wide)
     return product.transpose(0, 3, 1, 2).ending_in(conv.output[0])
 
 
@@ -155,8 +160,8 @@ def _convolution_of_rows(gemm: onnx.NodeProto, graph: GraphIndex) -> Rewriting |
     bias = graph.constant(gemm.input[2]) if len(gemm.input) > 2 else None
     if bias is None:
         bias = np.zeros(wide, np.float32)
-    pixels = Rewriting(gemm.name, gemm.input[0]).shape("Reshape", 1, shape[0], 1, channels).transpose(0, 3, 1, 2)
+    pixels = Rewriting(gemm.name, gemm.input[0]).shape(1, shape[0], 1, channels).transpose(0, 3, 1, 2)
     product = pixels.with_constants("Conv", np.ascontiguousarray(filters[:, :, None, None]), bias)
     if graph.absorbed_relu(gemm) is not None:
         product = product.relu()
-    return product.transpose(0, 2, 3, 1).shape("Reshape", shape[0], wide).ending_in(graph.result(gemm))
+    return product.transpose(0, 2, 3, 1).shape(shape[0], wide).ending_in(graph.result(gemm))

@@ -133,7 +133,7 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        rows: Tensor = self.position(self.top_down(maps).flatten(2).transpose(1, 2))
+        rows: Tensor = self.position(self.top_down(maps).permute(0, 2, 3, 1).flatten(1, 2))
         return rows
 
     def fold_pixel_scale(self) -> None:
@@ -251,9 +251,7 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         Returns features, segmentation (softmax), depth (metres), heat (0..1) and boxes (pixels left, top, right and
         bottom of the pixel).
         """
-        features = self.net.features(image)[
-            0
-        ]  # matrices on two axes become one node each, which is quantised as a whole
+        features = self.net.features(image).flatten(0, 1)  # a matrix on two axes becomes one node, quantised as a whole
         low, high = self.net.config.depth_range_m
         return (
             features,

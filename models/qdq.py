@@ -21,7 +21,6 @@ from onnx import helper, numpy_helper
 from ..errors import BundleError, expected
 from ..runtime.subgraph import names_used, replace_content
 from .int8_choice import (
-    MOVES,
     PRODUCTS,
     GraphIndex,
     Int8Choice,
@@ -29,6 +28,7 @@ from .int8_choice import (
     choose_int8,
     gives_float,
     int8_readers,
+    moves,
     read_tensors,
 )
 from .int8_forms import node_copy, relus_before_reshapes, with_int8_forms, with_shapes
@@ -103,7 +103,7 @@ def quantised_tensors(graph: GraphIndex, choice: Int8Choice) -> tuple[str, ...]:
             continue
         sources = [_source(graph, tensor, choice) for tensor in read_tensors(node)]
         names.update(dict.fromkeys(tensor for tensor in sources if graph.constant(tensor) is None))
-        if node.op_type not in MOVES and not gives_float(graph, node, choice.int8):
+        if not moves(node) and not gives_float(graph, node, choice.int8):
             names[graph.result(node)] = None
     return tuple(names)
 
@@ -172,7 +172,7 @@ class _Writer:
         node, result = node_copy(original), self._graph.result(original)
         activations = read_tensors(original)
         rounded = {tensor: self._read(tensor) for tensor in activations}
-        if node.op_type in MOVES or node.name in self._level_concats:
+        if moves(node) or node.name in self._level_concats:
             node.input[: len(activations)] = [f"{tensor}/levels" for tensor in activations]
             node.output[0] = f"{result}/levels"
             self._nodes.append(node)
@@ -264,7 +264,12 @@ def scale_groups(graph: GraphIndex, choice: Int8Choice) -> list[tuple[set[str], 
     """
     groups: list[tuple[set[str], set[str]]] = []
     for node in graph.nodes:
-        if node.op_type != "Concat" or node.name not in choice.int8 or graph.absorbed_relu(node) is not None:
+        if (
+            node.op_type != "Concat"
+            or moves(node)
+            or node.name not in choice.int8
+            or graph.absorbed_relu(node) is not None
+        ):
             continue
         if not all(_only_put_together(graph, tensor, choice) for tensor in node.input):
             continue
@@ -285,7 +290,7 @@ def _only_put_together(graph: GraphIndex, tensor: str, choice: Int8Choice) -> bo
 def _source(graph: GraphIndex, tensor: str, choice: Int8Choice) -> str:
     """The tensor whose scale a tensor has: behind nodes that only move numbers, the one before them."""
     maker = graph.makers.get(tensor)
-    while maker is not None and maker.op_type in MOVES and maker.name in choice.int8:
+    while maker is not None and moves(maker) and maker.name in choice.int8:
         tensor = maker.input[0]
         maker = graph.makers.get(tensor)
     return tensor
