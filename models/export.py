@@ -125,21 +125,22 @@ def shift_probabilities(net: TopDownNet, thresholds: Mapping[str, float]) -> Non
 
 def hydranet_bytes(net: HydraNet) -> bytes:
     """Serialise the per-camera network: opset :data:`OPSET`, batch 1, batch normalisation folded; it is not changed."""
-    from .net import ExportedHydraNet, torch
+    from .net import torch
+    from .onnx_forms import HydraNetForOnnx
 
     image = torch.zeros((1, 3, net.config.height, net.config.width), dtype=torch.uint8)
-    return traced(ExportedHydraNet(copy.deepcopy(net)).eval(), {"image": image}, OUTPUTS)
+    return traced(HydraNetForOnnx(copy.deepcopy(net)).eval(), {"image": image}, OUTPUTS)
 
 
 def topdown_bytes(net: TopDownNet) -> bytes:
     """Serialise the top-down network: opset :data:`OPSET`, one set, batch normalisation folded; it is not changed."""
     from .net import torch
-    from .topdown_net import ExportedTopDownNet
+    from .onnx_forms import TopDownNetForOnnx
 
     config = net.config
     lifted = torch.zeros((config.nx * config.ny, config.lifted_channels))
     inputs = {"lifted": lifted, "state": net.empty_state(1)}
-    return traced(ExportedTopDownNet(copy.deepcopy(net)).eval(), inputs, TOPDOWN_OUTPUTS)
+    return traced(TopDownNetForOnnx(copy.deepcopy(net)).eval(), inputs, TOPDOWN_OUTPUTS)
 
 
 def compare_hydranet(net: HydraNet, graph: bytes, images: int = 4, seed: int = 0) -> dict[str, float]:

@@ -3,8 +3,8 @@
 The rules are measurements of ONNX Runtime's CPU kernels: an 8-bit convolution or matrix product is two to four times as
 fast as one in float32, but not with three input channels, nor for a handful of numbers. Everything between two of them
 stays in 8 bits where it can (sums, concatenations, what only moves numbers), because a change of arithmetic costs more
-than such a node itself. Curves (sigmoid, tanh, softmax, exp), what is blended into a recurrent state, and interpolation
-stay in float32: there 8 bits cost accuracy and save nothing.
+than such a node itself. Curves (sigmoid, tanh, softmax, exp), sums of exponentials, what is blended into a recurrent
+state, and interpolation stay in float32: there 8 bits cost accuracy and save nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ FEWEST_PRODUCTS: Final = 1 << 16
 
 PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 SUMS: Final = frozenset({"Add", "Concat"})
+GATES: Final = frozenset({"Sigmoid", "Mul"})
+"""Are in 8 bits where nothing reads what they make but nodes in 8 bits: it is rounded then anyway."""
 MOVES: Final = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "MaxPool", "Resize", "Expand")
 )
-"""What gives numbers of its first input on, unchanged: the same 8 bits with the same scale."""
+"""What gives numbers of its first input on, unchanged; see :func:`moves`."""
 
 
 class GraphIndex:
@@ -68,7 +70,7 @@ class GraphIndex:
 
     def absorbed_relu(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The Relu that becomes part of a layer's or a sum's kernel."""
-        return None if node.op_type in MOVES else self.only_relu(node)
+        return None if moves(node) else self.only_relu(node)
 
     def result(self, node: onnx.NodeProto) -> str:
         """The tensor that a node makes, its absorbed Relu included."""
@@ -110,6 +112,9 @@ def choose_int8(graph: GraphIndex, keep: Collection[str] = ()) -> Int8Choice:
     narrow: set[str] = set()
     while True:
         chosen = _grown(graph, banned)
+        for node in reversed(graph.nodes):
+            if node.op_type in GATES and node.name not in banned and _is_gate_of_int8(graph, node, chosen):
+                chosen.add(node.name)
         for node in graph.nodes:
             if node.name in chosen and node.op_type == "Conv" and _is_narrow_end(graph, node, chosen):
                 narrow.add(node.name)
@@ -133,9 +138,14 @@ def check_patterns(names: Collection[str], patterns: Collection[str]) -> None:
             raise InvalidArgument(expected("node to keep", f"one of the networks' ({', '.join(near)}, ...)", pattern))
 
 
+def moves(node: onnx.NodeProto) -> bool:
+    """Whether a node gives numbers of its first input on, unchanged: the same 8 bits with the same scale."""
+    return node.op_type in MOVES or (node.op_type == "Concat" and len({*node.input}) == 1)
+
+
 def read_tensors(node: onnx.NodeProto) -> list[str]:
-    """The inputs of a node that are activations: all of a sum's, the first of another's."""
-    return list(node.input) if node.op_type in SUMS else [node.input[0]]
+    """The inputs of a node that are activations: all of a sum's or a gate's, the first of another's."""
+    return list(node.input) if node.op_type in SUMS | GATES else [node.input[0]]
 
 
 def int8_readers(graph: GraphIndex, tensor: str, chosen: Collection[str]) -> Iterator[onnx.NodeProto]:
@@ -143,6 +153,13 @@ def int8_readers(graph: GraphIndex, tensor: str, chosen: Collection[str]) -> Ite
     for node in graph.readers.get(tensor, []):
         if node.name in chosen and tensor in read_tensors(node):
             yield node
+
+
+def gives_float(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
+    """Whether a matrix product hands its 32-bit sums on as float32, because nothing reads them in int8."""
+    if node.op_type not in ("Gemm", "MatMul") or graph.absorbed_relu(node) is not None:
+        return False
+    return not any(int8_readers(graph, node.output[0], chosen))
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -173,6 +190,9 @@ def _why_not(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
         if weights.ndim != 2 or any(attribute(node, name, usual) != usual for name, usual in plain.items()):
             return "no plain product with a matrix"
+        maker = graph.makers.get(node.input[0])
+        if maker is not None and maker.op_type == "Exp":
+            return "a sum of exponentials"
         products = int(np.prod(shape)) * weights.shape[1 if attribute(node, "transB", 0) else 0]
     return "too small to gain" if products < FEWEST_PRODUCTS else None
 
@@ -185,12 +205,24 @@ def _grown(graph: GraphIndex, banned: Collection[str]) -> set[str]:
         if node.name in banned or not node.output:
             continue
         follows = [tensor in made for tensor in node.input if tensor]
-        sums = node.op_type in SUMS and any(follows)
-        moves = node.op_type in MOVES and bool(follows) and follows[0] and _only_moves(node)
-        if node.op_type in PRODUCTS or sums or moves:
+        sums = node.op_type in SUMS and any(follows) and not moves(node)
+        moved = moves(node) and bool(follows) and follows[0] and _only_moves(node)
+        if node.op_type in PRODUCTS or sums or moved:
             chosen.add(node.name)
             made.add(graph.result(node))
     return chosen
+
+
+def _is_gate_of_int8(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
+    """Whether only nodes in int8 read what a gate makes, and it has nothing to spread."""
+    made = node.output[0]
+    readers = graph.readers.get(made, [])
+    alike = {graph.shapes.get(tensor) for tensor in (made, *node.input)}
+    return (
+        len(alike) == 1
+        and made not in graph.outputs
+        and 0 < len(readers) == sum(1 for _ in int8_readers(graph, made, chosen))
+    )
 
 
 def _only_moves(node: onnx.NodeProto) -> bool:

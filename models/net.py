@@ -133,7 +133,7 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        rows: Tensor = self.position(self.top_down(maps).flatten(2).transpose(1, 2))
+        rows: Tensor = self.position(self.top_down(maps).permute(0, 2, 3, 1).flatten(1, 2))
         return rows
 
     def fold_pixel_scale(self) -> None:
@@ -220,11 +220,16 @@ class Head(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, rows: Tensor) -> Tensor:
         """[..., feature pixels, feature_channels] -> [..., output pixels, channels]."""
         (height, width), n = self.shape, self.blocks
-        x = self.last(functional.relu(self.hidden(rows)))
+        x = self.of_blocks(rows)
         if n == 1:
             return x
         x = x.reshape(-1, height, width, n, n, self.channels).permute(0, 1, 3, 2, 4, 5)
         return x.reshape(*rows.shape[:-2], height * n * width * n, self.channels)
+
+    def of_blocks(self, rows: Tensor) -> Tensor:
+        """[..., feature pixels, feature_channels] -> [..., feature pixels, per_side * per_side * channels]."""
+        blocks: Tensor = self.last(functional.relu(self.hidden(rows)))
+        return blocks
 
 
 class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -246,18 +251,19 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         Returns features, segmentation (softmax), depth (metres), heat (0..1) and boxes (pixels left, top, right and
         bottom of the pixel).
         """
-        features = self.net.features(image)[
-            0
-        ]  # matrices on two axes become one node each, which is quantised as a whole
-        outputs = self.net.read(features)
+        features = self.net.features(image).flatten(0, 1)  # a matrix on two axes becomes one node, quantised as a whole
         low, high = self.net.config.depth_range_m
         return (
             features,
-            torch.softmax(outputs.logits, dim=-1),
-            torch.exp(outputs.log_depth).clamp(low, high),
-            torch.sigmoid(outputs.heat),
-            torch.exp(outputs.log_box).clamp(0.0, float(self.net.config.width)),
+            self.segmentation(features),
+            torch.exp(self.net.depth(features)).clamp(low, high),
+            torch.sigmoid(self.net.heat(features)),
+            torch.exp(self.net.box(features)).clamp(0.0, float(self.net.config.width)),
         )
+
+    def segmentation(self, features: Tensor) -> Tensor:
+        """Probability of each class, [output pixels, classes]."""
+        return torch.softmax(self.net.segmentation(features), dim=-1)
 
 
 def _convolution(channels: int, wide: int, size: int = 3, stride: int = 1, *, activation: bool = True) -> nn.Sequential:

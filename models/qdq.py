@@ -21,13 +21,14 @@ from onnx import helper, numpy_helper
 from ..errors import BundleError, expected
 from ..runtime.subgraph import names_used, replace_content
 from .int8_choice import (
-    MOVES,
     PRODUCTS,
     GraphIndex,
     Int8Choice,
     attribute,
     choose_int8,
+    gives_float,
     int8_readers,
+    moves,
     read_tensors,
 )
 from .int8_forms import node_copy, relus_before_reshapes, with_int8_forms, with_shapes
@@ -102,7 +103,7 @@ def quantised_tensors(graph: GraphIndex, choice: Int8Choice) -> tuple[str, ...]:
             continue
         sources = [_source(graph, tensor, choice) for tensor in read_tensors(node)]
         names.update(dict.fromkeys(tensor for tensor in sources if graph.constant(tensor) is None))
-        if node.op_type not in MOVES and not _gives_float(graph, node, choice):
+        if not moves(node) and not gives_float(graph, node, choice.int8):
             names[graph.result(node)] = None
     return tuple(names)
 
@@ -143,6 +144,11 @@ class _Writer:
         self._model, self._choice = model, choice
         self._graph = GraphIndex(model)
         self._scales = {tensor: _scale_and_zero(*span) for tensor, span in ranges.items()}
+        self._level_concats: set[str] = set()
+        for names, tensors in scale_groups(self._graph, choice):
+            self._level_concats |= names
+            lows, highs = zip(*(ranges[tensor] for tensor in tensors), strict=True)
+            self._scales |= dict.fromkeys(tensors, _scale_and_zero(min(lows), max(highs)))
         self._nodes: list[onnx.NodeProto] = []
         self._rounded: dict[str, str] = {}
         self._constants: set[str] = set()
@@ -164,21 +170,32 @@ class _Writer:
 
     def _write(self, original: onnx.NodeProto, relu: onnx.NodeProto | None) -> None:
         node, result = node_copy(original), self._graph.result(original)
-        if node.op_type in MOVES:
-            node.input[0], node.output[0] = f"{original.input[0]}/levels", f"{result}/levels"
+        activations = read_tensors(original)
+        rounded = {tensor: self._read(tensor) for tensor in activations}
+        if moves(node) or node.name in self._level_concats:
+            node.input[: len(activations)] = [f"{tensor}/levels" for tensor in activations]
+            node.output[0] = f"{result}/levels"
             self._nodes.append(node)
             self._restore(result, result)
             return
-        activations = read_tensors(original)
-        node.input[:] = [self._read(tensor) if tensor in activations else tensor for tensor in original.input]
+        node.input[:] = [rounded.get(tensor, tensor) for tensor in original.input]
         if node.op_type in PRODUCTS:
             self._quantise_weights(original, node)
-        kernel = [node] if relu is None else [node, node_copy(relu)]
-        self._nodes += kernel
-        if not _gives_float(self._graph, original, self._choice):
-            kernel[-1].output[0] = f"{result}/float"
-            self._quantise(f"{result}/float", result)
-            self._restore(result, result)
+        self._nodes.append(node)
+        if gives_float(self._graph, original, self._choice.int8):
+            return
+        node.output[0], levels = f"{result}/float", f"{result}/levels"
+        if relu is not None and self._scales[result][1]:  # not the lowest level: cut off in a step of its own
+            self._quantise(node.output[0], result, f"{result}/uncut")
+            cut = [f"{result}/uncut", self._scale_of(result)[1]]
+            self._nodes.append(helper.make_node("Clip", cut, [levels], name=f"{result}/cut"))
+        else:
+            if relu is not None:
+                node.output[0] = original.output[0]
+                self._nodes.append(node_copy(relu))
+                self._nodes[-1].output[0] = f"{result}/float"
+            self._quantise(f"{result}/float", result, levels)
+        self._restore(result, result)
 
     def _read(self, tensor: str) -> str:
         """Name of the rounded form of an activation, which is made where there is none yet."""
@@ -186,12 +203,11 @@ class _Writer:
             constant = self._graph.constant(tensor)
             if constant is not None:
                 self._scales[tensor] = _scale_and_zero(float(constant.min()), float(constant.max()))
-            self._quantise(tensor, tensor)
+            self._quantise(tensor, tensor, f"{tensor}/levels")
             self._restore(tensor, f"{tensor}/rounded")
         return self._rounded[tensor]
 
-    def _quantise(self, source: str, tensor: str) -> None:
-        levels = f"{tensor}/levels"
+    def _quantise(self, source: str, tensor: str, levels: str) -> None:
         inputs = [source, *self._scale_of(tensor)]
         self._nodes.append(helper.make_node("QuantizeLinear", inputs, [levels], name=levels))
 
@@ -240,20 +256,44 @@ class _Writer:
         return name
 
 
+def scale_groups(graph: GraphIndex, choice: Int8Choice) -> list[tuple[set[str], set[str]]]:
+    """Concatenations, and the tensors that they read and make, which get one scale together.
+
+    Then the levels are put side by side as they are, and what several concatenations read is rounded once. A tensor
+    that a layer or a sum reads, too, keeps a scale of its own, as finer levels may matter there.
+    """
+    groups: list[tuple[set[str], set[str]]] = []
+    for node in graph.nodes:
+        if (
+            node.op_type != "Concat"
+            or moves(node)
+            or node.name not in choice.int8
+            or graph.absorbed_relu(node) is not None
+        ):
+            continue
+        if not all(_only_put_together(graph, tensor, choice) for tensor in node.input):
+            continue
+        names, tensors = {node.name}, {*node.input, node.output[0]}
+        for group in [group for group in groups if group[1] & tensors]:
+            groups.remove(group)
+            names, tensors = names | group[0], tensors | group[1]
+        groups.append((names, tensors))
+    return groups
+
+
+def _only_put_together(graph: GraphIndex, tensor: str, choice: Int8Choice) -> bool:
+    readers = {node.op_type for node in int8_readers(graph, tensor, choice.int8)}
+    own = graph.constant(tensor) is None and _source(graph, tensor, choice) == tensor
+    return own and readers <= {"Concat", "Mul"}
+
+
 def _source(graph: GraphIndex, tensor: str, choice: Int8Choice) -> str:
     """The tensor whose scale a tensor has: behind nodes that only move numbers, the one before them."""
     maker = graph.makers.get(tensor)
-    while maker is not None and maker.op_type in MOVES and maker.name in choice.int8:
+    while maker is not None and moves(maker) and maker.name in choice.int8:
         tensor = maker.input[0]
         maker = graph.makers.get(tensor)
     return tensor
-
-
-def _gives_float(graph: GraphIndex, node: onnx.NodeProto, choice: Int8Choice) -> bool:
-    """Whether a matrix product hands its 32-bit sums on as float32, because nothing reads them in int8."""
-    if node.op_type not in ("Gemm", "MatMul") or graph.absorbed_relu(node) is not None:
-        return False
-    return not any(int8_readers(graph, node.output[0], choice.int8))
 
 
 def _scale_and_zero(low: float, high: float) -> tuple[float, int]:

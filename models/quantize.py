@@ -258,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", type=_positive, default=12, help="sets of each drive that calibrate (default: %(default)s)")
     add("--seconds", type=float, default=8.0, help="use only so much of each drive (default: %(default)s)")
     add("--rate", type=float, default=5.0, help="sets per second of synthetic drives (default: %(default)s)")
-    keep = "node that stays in float32: its name in the ONNX file, or a pattern ('/net/cell/*'); repeatable"
+    keep = "node that stays in float32: its name in the ONNX file, or a pattern ('/cell/*'); repeatable"
     add("--keep", action="append", default=[], metavar="NAME", help=keep)
     limit = "refuse when an output is off by more: root mean square over that of the output (default: %(default)s)"
     add("--limit", type=float, default=LIMIT, help=limit)

@@ -137,7 +137,7 @@ class Encoder(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, lifted: Tensor) -> Encoded:
         """[B, nx * ny, heights * channels], or one set's [nx * ny, heights * channels] -> fine and half."""
         rows = functional.relu(self.mix(lifted))
-        fine = rows.transpose(-2, -1).reshape(-1, rows.shape[-1], *self.shape)
+        fine = rows.reshape(-1, *self.shape, rows.shape[-1]).permute(0, 3, 1, 2).contiguous()
         return Encoded(fine, self.down(fine))
 
 
@@ -176,12 +176,17 @@ class Decoder(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def forward(self, fine: Tensor, state: Tensor) -> TopDownOutputs:
         """Fine detail [B, fine_channels, nx, ny] and the state -> outputs."""
+        x1 = self.finest(fine, state)
+        return TopDownOutputs(self.layers(x1), self.direction(x1))
+
+    def finest(self, fine: Tensor, state: Tensor) -> Tensor:
+        """Give what the outputs are read from, [B, fine_channels, nx, ny]."""
         x4 = self.down_4(state)
         x8 = self.middle(self.down_8(x4))
         x4 = self.up_4(functional.relu(x4 + _twice(self.lateral_4(x8))))
         x2 = self.up_2(functional.relu(state + _twice(self.lateral_2(x4))))
-        x1 = self.up_1(functional.relu(fine + _twice(self.lateral_1(x2))))
-        return TopDownOutputs(self.layers(x1), self.direction(x1))
+        x1: Tensor = self.up_1(functional.relu(fine + _twice(self.lateral_1(x2))))
+        return x1
 
 
 class ExportedTopDownNet(nn.Module):  # type: ignore[misc, unused-ignore]
