@@ -199,8 +199,8 @@ def taking_numbers(bundle: Bundle, network: str, variant: Variant) -> bytes:
         for node in graph.node:
             node.input[:] = [f"{tensor}/levels_inside" if name == tensor else name for name in node.input]
         scale, zero = f"{tensor}/step_inside", f"{tensor}/zero_inside"
-        graph.initializer.append(numpy_helper.from_array(np.float32(level.scale), scale))
-        graph.initializer.append(numpy_helper.from_array(np.uint8(level.zero_point), zero))
+        graph.initializer.append(numpy_helper.from_array(np.array(level.scale, np.float32), scale))
+        graph.initializer.append(numpy_helper.from_array(np.array(level.zero_point, np.uint8), zero))
         rounding = onnx.helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}/levels_inside"])
         graph.node.insert(0, rounding)
         value = next(value for value in graph.input if value.name == tensor)
