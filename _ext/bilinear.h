@@ -19,8 +19,7 @@ typedef struct {
 
 enum {
     PAIR_BYTES = 8, /* of two pixels of three or four bytes each */
-    BLOCK = 64,     /* samples that are copied, then blended: few, so that one block's copies overlap another's sums */
-    CACHE_LINE = 64
+    BLOCK = 64      /* samples that are copied, then blended: few, so that one block's copies overlap another's sums */
 };
 
 /* The pixels around the samples of a block: a pair above each, and one below. */

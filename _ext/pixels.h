@@ -14,6 +14,7 @@ typedef struct {
     int chroma_shift; /* row of the chroma: row of the luma >> chroma_shift */
 } Image;
 
+#define CACHE_LINE 64
 #define PACKED_BYTES 4 /* of a packed pixel: three channels, and one that is not used */
 
 OCTOBEV_INLINE uint32_t packed_pixel(uint32_t first, uint32_t second, uint32_t third)

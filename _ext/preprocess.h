@@ -4,6 +4,7 @@
 
 #include "area.h"
 #include "bilinear.h"
+#include "boxes.h"
 
 /* ---- resize ---- */
 
@@ -15,8 +16,10 @@ typedef struct {
     double left, top, crop_width, crop_height;
     ptrdiff_t inset_x, inset_y, inset_width, inset_height;
     ptrdiff_t first, count; /* columns of the source that are read */
-    Places places;          /* of bilinear samples, without those things that a row has of its own */
-    Taps columns;           /* of area */
+    int has_boxes;          /* samples are means of boxes, neither weighted nor placed */
+    Boxes box_columns, box_rows;
+    Places places; /* of bilinear samples, without those things that a row has of its own */
+    Taps columns;  /* of area */
     ptrdiff_t scratch_bytes; /* for each thread */
     uint8_t *scratch;
 } Resize;
@@ -25,9 +28,10 @@ typedef struct {
 typedef struct {
     Samples samples;
     Places places; /* bilinear: of the row */
-    uint8_t *packed; /* bilinear: two packed lines; area: one */
-    uint16_t *whole; /* area: sums of lines that weigh the same, of all lines, weights of lines */
+    uint8_t *packed; /* bilinear: two packed lines; area and boxes: one */
+    uint16_t *whole; /* boxes: sums of lines; area: of lines that weigh the same, of all lines, weights of lines */
     float *sums, *weights;
+    uint64_t *words; /* boxes: sums of each */
 } ResizeScratch;
 
 OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan)
@@ -35,13 +39,22 @@ OCTOBEV_INLINE ptrdiff_t source_step(const Resize *plan)
     return plan->is_packed ? PACKED_BYTES : plan->image.pixel_stride;
 }
 
+OCTOBEV_INLINE uint32_t box_pixels(const Resize *plan)
+{
+    return (uint32_t)(plan->box_columns.count * plan->box_rows.count);
+}
+
 OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
 {
     const ptrdiff_t width = plan->inset_width, row = plan->count * source_step(plan) + 4;
     ResizeScratch own;
     memset(&own, 0, sizeof own);
-    own.samples = carve_samples(memory, width);
-    if (plan->by_area) {
+    own.samples = carve_samples(memory, width, plan->has_boxes ? box_pixels(plan) : 0);
+    if (plan->has_boxes) {
+        own.whole = (uint16_t *)carve(memory, 2 * row);
+        own.words = (uint64_t *)carve(memory, 8 * width);
+        own.packed = (uint8_t *)carve(memory, plan->is_packed ? row : 0);
+    } else if (plan->by_area) {
         own.whole = (uint16_t *)carve(memory, 2 * row);
         own.sums = (float *)carve(memory, 4 * row);
         own.weights = (float *)carve(memory, 4 * ((ptrdiff_t)plan->crop_height + 4));
@@ -57,6 +70,8 @@ OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
 OCTOBEV_INLINE void carve_tables(Resize *plan, Memory *memory)
 {
     const ptrdiff_t width = plan->inset_width;
+    if (plan->has_boxes)
+        return;
     if (plan->by_area) {
         plan->columns.first = (ptrdiff_t *)carve(memory, 8 * width);
         plan->columns.count = (ptrdiff_t *)carve(memory, 8 * width);
@@ -68,10 +83,14 @@ OCTOBEV_INLINE void carve_tables(Resize *plan, Memory *memory)
     }
 }
 
-/* Bytes of the tables; sets those of the scratch memory of one thread. */
+/* Bytes of the tables; sets has_boxes and the bytes of the scratch memory of one thread. */
 static ptrdiff_t resize_bytes(Resize *plan)
 {
     Memory tables = {NULL, 0}, scratch = {NULL, 0};
+    Boxes *columns = &plan->box_columns, *rows = &plan->box_rows;
+    plan->has_boxes = find_boxes(plan->left, plan->crop_width, plan->inset_width, plan->by_area, columns) &&
+                      find_boxes(plan->top, plan->crop_height, plan->inset_height, plan->by_area, rows) &&
+                      columns->count * rows->count <= BOX_PIXELS;
     carve_tables(plan, &tables);
     carve_resize(plan, &scratch);
     plan->scratch_bytes = scratch.used;
@@ -103,7 +122,7 @@ static void resize_tables(Resize *plan, uint8_t *base)
     Memory memory = {base, 0};
     Taps *taps = &plan->columns;
     carve_tables(plan, &memory);
-    for (ptrdiff_t x = 0, used = 0; x < plan->inset_width; x++) {
+    for (ptrdiff_t x = 0, used = 0; !plan->has_boxes && x < plan->inset_width; x++) {
         if (plan->by_area) {
             taps->weight[x] = used;
             taps->count[x] = area_taps(x, plan->inset_width, plan->left, plan->crop_width, plan->image.width,
@@ -167,6 +186,23 @@ OCTOBEV_INLINE void resize_row_area(const Resize *plan, ptrdiff_t y, const Resiz
     sum_pixels(own->sums, step, &plan->columns, plan->inset_width, &own->samples);
 }
 
+/* Sums of the lines of row y, from the column on where the first box begins. */
+OCTOBEV_INLINE void resize_row_boxes(const Resize *plan, ptrdiff_t y, const ResizeScratch *own)
+{
+    const Boxes *rows = &plan->box_rows, *columns = &plan->box_columns;
+    const ptrdiff_t pixel = source_step(plan), stride = plan->image.row_stride, line = rows->first + y * rows->step;
+    const ptrdiff_t length = ((plan->inset_width - 1) * columns->step + columns->count - 1) * pixel + 3;
+    const ptrdiff_t before = (columns->first - plan->first) * pixel;
+    if (plan->is_packed)
+        for (ptrdiff_t i = 0; i < rows->count; i++)
+            add_bytes(source_row(plan, line + i, own->packed) + before, length, i == 0, own->whole);
+    else
+        add_lines_ahead(source_row(plan, line, NULL) + before, stride, rows->count, rows->step * stride, length,
+                        own->whole);
+    own->whole[length] = 0;
+    sum_boxes(own->whole, pixel, columns, plan->inset_width, own->words, &own->samples);
+}
+
 OCTOBEV_CLONES
 static void resize_row(const Resize *plan, ptrdiff_t row, int thread)
 {
@@ -177,7 +213,9 @@ static void resize_row(const Resize *plan, ptrdiff_t row, int thread)
         fill_row(&plan->out, row, 0, plan->out.width);
         return;
     }
-    if (plan->by_area)
+    if (plan->has_boxes)
+        resize_row_boxes(plan, y, &own);
+    else if (plan->by_area)
         resize_row_area(plan, y, &own);
     else
         resize_row_bilinear(plan, y, &own);
@@ -207,7 +245,7 @@ OCTOBEV_INLINE RemapScratch carve_remap(const Remap *plan, Memory *memory)
 {
     const ptrdiff_t width = plan->out.width;
     RemapScratch own;
-    own.samples = carve_samples(memory, width);
+    own.samples = carve_samples(memory, width, 0);
     own.places.column = (int32_t *)carve(memory, 4 * width);
     own.places.line = (int32_t *)carve(memory, 4 * width);
     own.places.place = (ptrdiff_t *)carve(memory, 8 * width);

@@ -12,9 +12,12 @@ typedef struct {
     float scale[3], offset[3], fill[3];
 } Output;
 
-/* One row of samples for each channel of the source. */
+/* One row of samples for each channel of the source: whole numbers, `unit` for a pixel value of 1, at most 256; or, when
+ * that is 0, floats. */
 typedef struct {
+    uint16_t *whole[3];
     float *channel[3];
+    uint32_t unit;
 } Samples;
 
 /* ---- memory of a thread ---- */
@@ -32,17 +35,23 @@ OCTOBEV_INLINE void *carve(Memory *memory, ptrdiff_t bytes)
     return part;
 }
 
-OCTOBEV_INLINE Samples carve_samples(Memory *memory, ptrdiff_t width)
+OCTOBEV_INLINE Samples carve_samples(Memory *memory, ptrdiff_t width, uint32_t unit)
 {
     Samples samples;
-    for (int c = 0; c < 3; c++)
-        samples.channel[c] = (float *)carve(memory, 4 * width);
+    memset(&samples, 0, sizeof samples);
+    samples.unit = unit;
+    for (int c = 0; c < 3; c++) {
+        samples.whole[c] = unit ? (uint16_t *)carve(memory, 2 * width) : NULL;
+        samples.channel[c] = unit ? NULL : (float *)carve(memory, 4 * width);
+    }
     return samples;
 }
 
 OCTOBEV_INLINE Samples samples_from(const Samples *samples, ptrdiff_t x)
 {
-    const Samples rest = {{samples->channel[0] + x, samples->channel[1] + x, samples->channel[2] + x}};
+    Samples rest = *samples;
+    for (int c = 0; c < 3; c++)
+        rest.channel[c] += x;
     return rest;
 }
 
@@ -53,22 +62,50 @@ OCTOBEV_INLINE uint8_t rounded(float value)
     return (uint8_t)(int32_t)((value < 0 ? 0 : value > 255 ? 255 : value) + 0.5f);
 }
 
-/* One channel of a row: every `step`th number from `at` on. */
-OCTOBEV_INLINE void write_channel(const Output *out, ptrdiff_t c, ptrdiff_t at, ptrdiff_t step, ptrdiff_t width,
-                                  const float *OCTOBEV_RESTRICT from)
+/* Channel c of a row: every `step`th number from `at` on. */
+OCTOBEV_INLINE void write_floats(const Output *out, ptrdiff_t c, ptrdiff_t at, ptrdiff_t step, ptrdiff_t width,
+                                 const Samples *samples)
 {
+    const float *OCTOBEV_RESTRICT from = samples->channel[out->order[c]];
     const float scale = out->scale[c], offset = out->offset[c];
-    if (out->is_float) {
-        float *to = (float *)out->data + at;
-        for (ptrdiff_t x = 0; step == 1 && x < width; x += 16) /* the same columns a few rows on */
-            OCTOBEV_PREFETCH(to + x + 4 * width);
+    float *floats = (float *)out->data + at;
+    uint8_t *bytes = (uint8_t *)out->data + at;
+    if (out->is_float)
         for (ptrdiff_t x = 0; x < width; x++)
-            to[x * step] = from[x] * scale + offset;
-    } else {
-        uint8_t *to = (uint8_t *)out->data + at;
+            floats[x * step] = from[x] * scale + offset;
+    else
         for (ptrdiff_t x = 0; x < width; x++)
-            to[x * step] = rounded(from[x]);
-    }
+            bytes[x * step] = rounded(from[x]);
+}
+
+/* The same of whole numbers. Bytes are the nearest, the upper one of two as near: (n + unit / 2) / unit, rounded down; as a
+ * product this is exact for all n up to 255 * unit. */
+OCTOBEV_INLINE void write_whole(const Output *out, ptrdiff_t c, ptrdiff_t at, ptrdiff_t step, ptrdiff_t width,
+                                const Samples *samples)
+{
+    const uint16_t *OCTOBEV_RESTRICT from = samples->whole[out->order[c]];
+    const uint32_t half = samples->unit / 2, part = ((1 << 24) + samples->unit - 1) / samples->unit;
+    const float scale = out->scale[c] / (float)samples->unit, offset = out->offset[c];
+    float *floats = (float *)out->data + at;
+    uint8_t *bytes = (uint8_t *)out->data + at;
+    if (out->is_float)
+        for (ptrdiff_t x = 0; x < width; x++)
+            floats[x * step] = (float)(int32_t)from[x] * scale + offset;
+    else
+        for (ptrdiff_t x = 0; x < width; x++)
+            bytes[x * step] = (uint8_t)((from[x] + half) * part >> 24);
+}
+
+OCTOBEV_INLINE void write_channel(const Output *out, ptrdiff_t c, ptrdiff_t at, ptrdiff_t step, ptrdiff_t width,
+                                  const Samples *samples)
+{
+    if (out->is_float && step == 1) /* the same columns a few rows on */
+        for (ptrdiff_t x = 0; x < width; x += 16)
+            OCTOBEV_PREFETCH((float *)out->data + at + x + 4 * width);
+    if (samples->unit)
+        write_whole(out, c, at, step, width, samples);
+    else
+        write_floats(out, c, at, step, width, samples);
 }
 
 /* Writes samples to columns first .. first + width of one row of the output. */
@@ -77,11 +114,10 @@ OCTOBEV_INLINE void write_row(const Output *out, ptrdiff_t row, ptrdiff_t first,
 {
     const ptrdiff_t channels = out->channels;
     for (ptrdiff_t c = 0; c < channels; c++) {
-        const float *from = samples->channel[out->order[c]];
         if (out->is_planar || channels == 1) /* a step that the compiler knows */
-            write_channel(out, c, (c * out->height + row) * out->width + first, 1, width, from);
+            write_channel(out, c, (c * out->height + row) * out->width + first, 1, width, samples);
         else
-            write_channel(out, c, (row * out->width + first) * 3 + c, 3, width, from);
+            write_channel(out, c, (row * out->width + first) * 3 + c, 3, width, samples);
     }
 }
 

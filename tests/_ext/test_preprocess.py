@@ -151,6 +151,56 @@ def arrangements():
     }
 
 
+def exact_means(image, shape, crop, sampling):
+    """Sums of the boxes that whole ratios give, and how many pixels each has; whole numbers, [h, w, 3]."""
+    left, top, width, height = crop
+    sums = image.astype(np.int64)
+    pixels = 1
+    for axis, (start, length) in enumerate(((top, height), (left, width))):
+        ratio = length // shape[axis]
+        first, count = (0, ratio) if sampling == "area" else ((ratio - 1) // 2, 2 - ratio % 2)
+        at = start + first + ratio * np.arange(shape[axis])
+        sums = sum(sums.take(at + i, axis=axis) for i in range(count))
+        pixels *= count
+    return sums, pixels
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("sampling", ["bilinear", "area"])
+@pytest.mark.parametrize("ratio", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (2, 7), (16, 16), (17, 16), (1, 300)])
+def test_whole_ratios_are_rounded_exact_means(ratio, sampling, layout):
+    across, down = ratio
+    image = picture(13 * down + 3, 70 * across + 5, seed=across)
+    image[2:40, :200] = np.where(image[2:40, :200] > 127, 255, 254)  # the greatest sums
+    crop, shape = (4, 1, 70 * across, 13 * down), (13, 70)
+    sums, pixels = exact_means(image, shape, crop, sampling)
+    out, floats = empty(shape, layout, np.uint8), empty(shape, layout)
+    preprocess.resize(image, out, crop, sampling=sampling, layout=layout, num_threads=2)
+    wanted = in_layout((2 * sums + pixels) // (2 * pixels), layout)
+    if pixels <= 256:  # ties go up
+        np.testing.assert_array_equal(out, wanted)
+    else:
+        assert np.abs(out.astype(int) - wanted).max() <= 1
+    numbers = {"scale": [0.5] * 3, "offset": [-3.0] * 3}
+    preprocess.resize(image, floats, crop, sampling=sampling, layout=layout, swap_rb=True, **numbers)
+    np.testing.assert_allclose(floats, in_layout(sums[..., ::-1] / pixels * 0.5 - 3, layout), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("sampling", ["bilinear", "area"])
+@pytest.mark.parametrize("name", arrangements())
+def test_whole_ratios_with_any_strides(name, sampling, dtype):
+    image = arrangements()[name]
+    colours = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+    for crop, shape in (((1, 0, 52, 36), (9, 13)), ((0, 1, 51, 36), (12, 17)), ((0.5, 0, 52, 37), (37, 52))):
+        out = empty((shape[0] + 3, shape[1] + 4), dtype=dtype)
+        inset = (1, 2, shape[1], shape[0])
+        preprocess.resize(image, out, crop, sampling=sampling, layout="nhwc", inset=inset, fill=[7.0] * 3)
+        wanted = np.full(out.shape, 7.0)
+        wanted[2:-1, 1:-3] = resized(np.ascontiguousarray(colours), shape, crop, sampling)
+        assert np.abs(out - wanted).max() <= (0.5001 if dtype == np.uint8 else 1e-4)
+
+
 @pytest.mark.parametrize("swap_rb", [False, True])
 @pytest.mark.parametrize("name", arrangements())
 def test_any_strides_give_the_same(name, swap_rb):
