@@ -1,6 +1,6 @@
-/* Samples that are plain means: where a resize has a whole ratio, area averages whole pixels, and a bilinear sample lies on
- * a pixel or right in the middle between two, on both axes. All is done with whole numbers: lines are added up, then the
- * pixels of a box, its channels side by side in one word; the one rounding is that of the output.
+/* Samples that are plain means: where a resize has a whole ratio, area averages whole pixels, and a bilinear sample lies
+ * on a pixel or right in the middle between two, on both axes. All is done with whole numbers: lines are added up, then
+ * the pixels of a box, its channels side by side in one word; the one rounding is that of the output.
  */
 #ifndef OCTOBEV_BOXES_H
 #define OCTOBEV_BOXES_H
@@ -15,7 +15,7 @@ typedef struct {
 enum {
     BOX_PIXELS = 256, /* of both axes: 16 bits hold their sum */
     BOX_STEP = 16,    /* bilinear: farther apart, too much is added up that no sample needs */
-    CHUNK = 512       /* bytes of a line that are added up at a time */
+    CHUNK = 128       /* bytes of a line that are added up at a time */
 };
 
 /* Whether the samples of an axis are such means; `boxes` then says of which pixels. */
@@ -51,8 +51,8 @@ OCTOBEV_INLINE void add_lines(const uint8_t *lines, ptrdiff_t stride, ptrdiff_t 
             add_bytes(lines + line * stride, length, line == 0, sums);
 }
 
-/* The same, bit by bit: the bytes that are needed `ahead` bytes on are asked for now, not more at a time than the queue
- * of the cache holds. */
+/* The same, bit by bit: what is needed `ahead` bytes on is asked for now, little at a time, as queues to memory are
+ * short. */
 OCTOBEV_INLINE void add_lines_ahead(const uint8_t *lines, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t ahead,
                                     ptrdiff_t length, uint16_t *OCTOBEV_RESTRICT sums)
 {

@@ -12,8 +12,8 @@ typedef struct {
     float scale[3], offset[3], fill[3];
 } Output;
 
-/* One row of samples for each channel of the source: whole numbers, `unit` for a pixel value of 1, at most 256; or, when
- * that is 0, floats. */
+/* One row of samples for each channel of the source: whole numbers, `unit` for a pixel value of 1, at most 256; or,
+ * when that is 0, floats. */
 typedef struct {
     uint16_t *whole[3];
     float *channel[3];
@@ -78,8 +78,8 @@ OCTOBEV_INLINE void write_floats(const Output *out, ptrdiff_t c, ptrdiff_t at, p
             bytes[x * step] = rounded(from[x]);
 }
 
-/* The same of whole numbers. Bytes are the nearest, the upper one of two as near: (n + unit / 2) / unit, rounded down; as a
- * product this is exact for all n up to 255 * unit. */
+/* The same of whole numbers. Bytes are the nearest, the upper one of two as near: (n + unit / 2) / unit, rounded down;
+ * as a product this is exact for all n up to 255 * unit. */
 OCTOBEV_INLINE void write_whole(const Output *out, ptrdiff_t c, ptrdiff_t at, ptrdiff_t step, ptrdiff_t width,
                                 const Samples *samples)
 {
