@@ -6,6 +6,7 @@
 
 #define WARP_LANES 16 /* planes that are sampled together: a cell of them is one cache line */
 #define WARP_CELLS 16
+#define MASK_CELLS 32
 
 typedef struct {
     ptrdiff_t nx, ny;               /* of the source */
@@ -119,16 +120,26 @@ static void warp_planes_part(void *job, ptrdiff_t part)
         warp_row(warp, cells, lanes, warp->out + first * warp->target_nx * warp->target_ny, i);
 }
 
-/* Nearest cell; halves go up. */
+/* Nearest cell; halves go up. First where some cells lie, which takes no choice and is done side by side, then what is
+ * there. `half` is what makes rounding down rounding to the nearest. */
+OCTOBEV_CLONES
 static void warp_mask_row(const Warp *warp, const uint8_t *OCTOBEV_RESTRICT source, uint8_t *OCTOBEV_RESTRICT out,
-                          ptrdiff_t i)
+                          ptrdiff_t i, double half)
 {
     const double *m = warp->source_from_target;
-    for (ptrdiff_t j = 0; j < warp->target_ny; j++) {
-        double x = floor(m[0] * (double)i + m[1] * (double)j + m[2] + 0.5);
-        double y = floor(m[3] * (double)i + m[4] * (double)j + m[5] + 0.5);
-        int inside = x >= 0 && y >= 0 && x < (double)warp->nx && y < (double)warp->ny;
-        out[i * warp->target_ny + j] = inside ? source[(ptrdiff_t)x * warp->ny + (ptrdiff_t)y] : 0;
+    const double nx = (double)warp->nx, ny = (double)warp->ny;
+    uint8_t *row = out + i * warp->target_ny;
+    int32_t cells[MASK_CELLS];
+    for (ptrdiff_t first = 0; first < warp->target_ny; first += MASK_CELLS) {
+        ptrdiff_t left = warp->target_ny - first, count = left < MASK_CELLS ? left : MASK_CELLS;
+        for (int k = 0; k < MASK_CELLS; k++) {
+            double x = floor(m[0] * (double)i + m[1] * (double)(int32_t)(first + k) + m[2] + half);
+            double y = floor(m[3] * (double)i + m[4] * (double)(int32_t)(first + k) + m[5] + half);
+            int inside = (x >= 0) & (y >= 0) & (x < nx) & (y < ny);
+            cells[k] = (int32_t)(inside ? x * ny + y : -1.0);
+        }
+        for (ptrdiff_t k = 0; k < count; k++)
+            row[first + k] = cells[k] < 0 ? 0 : source[cells[k]];
     }
 }
 

@@ -160,13 +160,19 @@ class RollingMap:
     def nearest_cells(self) -> NDArray[np.int64]:
         """For each cell of the ego grid the window row whose centre is nearest, int64 [nx, ny]."""
         if self._nearest is None:
-            matrix = self._cells_matrix()
+            matrix = self.nearest_matrix()
             nx, ny = self.grid.shape
             i, j = np.arange(nx)[:, np.newaxis], np.arange(ny)
-            u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + (matrix[0, 2] + 0.5)).astype(np.int64)
-            v = np.floor(matrix[1, 0] * i + matrix[1, 1] * j + (matrix[1, 2] + 0.5)).astype(np.int64)
+            u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]).astype(np.int64)
+            v = np.floor(matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2]).astype(np.int64)
             self._nearest = u * self.side + v
         return self._nearest
+
+    def nearest_matrix(self) -> NDArray[np.float64]:
+        """Affine map [2, 3] of cell indices of the ego grid to those of the window, to be rounded down."""
+        matrix = self._cells_matrix()
+        matrix[:, 2] += 0.5
+        return matrix
 
     def _cells_matrix(self) -> NDArray[np.float64]:
         origin = (self.grid.x_min_m, self.grid.y_min_m)
@@ -214,14 +220,15 @@ class ObservedGround:
     def see(self, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Take the cells that are seen now, bool [nx, ny]; returns those that are or were seen, in new memory."""
         window, grid, side = self._map, self._map.grid, self._map.side
-        before = window.observed[window.nearest_cells()] != 0
+        before = np.empty(grid.shape, np.uint8)
+        warp.warp_mask(window.observed.reshape(side, side), window.nearest_matrix(), before, half=0.0)
         origin = (grid.x_min_m, grid.y_min_m)
         matrix = source_from_target_cells(origin, (0.0, 0.0), grid.resolution_m, window.ego_from_window)
         now = np.empty((side, side), np.uint8)
-        warp.warp_mask(np.where(seen, _SEEN, _ON_GRID), matrix, now)
+        warp.warp_mask(seen.astype(np.uint8) + _ON_GRID, matrix, now)
         window.observed *= now.ravel() != 0
         window.observed |= now.ravel() == _SEEN
-        observed: NDArray[np.bool_] = before | seen
+        observed: NDArray[np.bool_] = (before != 0) | seen
         return observed
 
 
