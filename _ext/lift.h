@@ -23,22 +23,21 @@ typedef struct {
     const float *features; /* [pixels][channels] */
     ptrdiff_t channels, heights;
     float *out;      /* sums, or NULL where these are wanted: */
-    uint8_t *levels; /* round(sum * levels_per_unit) + zero_level, within 0 .. 255 */
-    float levels_per_unit;
+    uint8_t *levels; /* round(sum / level_step) + zero_level, within 0 .. 255 */
+    float level_step;
     int zero_level;
     int faulty; /* set when a row or an entry points to what is not there */
 } Lift;
 
 /* What the rounding of sums to levels reads, by value as LiftSource is. */
 typedef struct {
-    float per_unit, low, high; /* low and high: what becomes the first and the last level, in levels from zero */
+    float step, low, high; /* low and high: what becomes the first and the last level, in levels from zero */
     int zero;
 } LevelScale;
 
 OCTOBEV_INLINE LevelScale level_scale(const Lift *lift)
 {
-    LevelScale scale = {lift->levels_per_unit, (float)-lift->zero_level, (float)(255 - lift->zero_level),
-                        lift->zero_level};
+    LevelScale scale = {lift->level_step, (float)-lift->zero_level, (float)(255 - lift->zero_level), lift->zero_level};
     return scale;
 }
 
@@ -50,7 +49,7 @@ OCTOBEV_INLINE uint8_t level_of(float value, LevelScale scale)
         float value;
         int32_t bits;
     } rounded;
-    float steps = value * scale.per_unit;
+    float steps = value / scale.step; /* as QuantizeLinear, to the bit: a factor would save little */
     steps = steps > scale.low ? steps : scale.low;
     steps = steps < scale.high ? steps : scale.high;
     rounded.value = steps + 12582912.0f;

@@ -8,7 +8,6 @@ A matrix is three arrays in compressed rows: row r has the entries `indptr[r]` t
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
 from libc.float cimport FLT_MAX
-from libc.math cimport isfinite
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, uint8_t
 
@@ -33,7 +32,7 @@ cdef extern from "lift.h" nogil:
         ptrdiff_t channels, heights
         float* out
         uint8_t* levels
-        float levels_per_unit
+        float level_step
         int zero_level
         int faulty
 
@@ -130,7 +129,7 @@ def lift_row_levels(
     int zero_point,
     int num_threads=1,
 ):
-    """Do what :func:`lift_rows` does and write levels: `round(sum * float32(1 / scale)) + zero_point`, within 0..255.
+    """Do what :func:`lift_rows` does and write levels: `round(sum / scale) + zero_point`, within 0..255, as QuantizeLinear.
 
     Halves are rounded to even. A sum that is NaN becomes level 0.
     """
@@ -138,7 +137,7 @@ def lift_row_levels(
     cdef int threads = require_threads(num_threads)
     _check_lengths(indptr, indices, weights)
     _check_level_shape(out, rows, features.shape[1])
-    cdef float per_unit = _levels_per_unit(scale, zero_point)
+    cdef float step = _level_step(scale, zero_point)
     require_apart("out", out.base, features.base)
     if rows == 0 or features.shape[1] == 0:
         return
@@ -148,7 +147,7 @@ def lift_row_levels(
         return
     cdef Lift job = _lift(indptr, indices, weights, features)
     job.levels = &out[0, 0]
-    job.levels_per_unit = per_unit
+    job.level_step = step
     job.zero_level = zero_point
     with nogil:
         crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_level_rows_part, &job)
@@ -174,7 +173,7 @@ def lift_plane_levels(
     require(heights >= 1 and rows % heights == 0, "heights", f"a divisor of {rows} rows", heights)
     cells = rows // heights
     _check_level_shape(out, heights * channels, cells)
-    cdef float per_unit = _levels_per_unit(scale, zero_point)
+    cdef float step = _level_step(scale, zero_point)
     require_apart("out", out.base, features.base)
     if rows == 0 or channels == 0:
         return
@@ -185,7 +184,7 @@ def lift_plane_levels(
     cdef Lift job = _lift(indptr, indices, weights, features)
     job.heights = heights
     job.levels = &out[0, 0]
-    job.levels_per_unit = per_unit
+    job.level_step = step
     job.zero_level = zero_point
     with nogil:
         crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
@@ -339,10 +338,9 @@ cdef int _check_level_shape(const uint8_t[:, ::1] out, ptrdiff_t rows, ptrdiff_t
     return 0
 
 
-cdef float _levels_per_unit(double scale, int zero_point) except -1:
-    """One over the scale of levels that float32 can count."""
-    require(scale > 0 and isfinite(scale), "scale", "positive and finite", scale)
-    cdef float per_unit = <float> (1 / scale)
-    require(0 < per_unit <= FLT_MAX, "scale", "one whose reciprocal is a float32", scale)
+cdef float _level_step(double scale, int zero_point) except -1:
+    """The scale of levels as QuantizeLinear has it, in float32."""
+    cdef float step = <float> scale
+    require(0 < step <= FLT_MAX, "scale", "positive and finite in float32", scale)
     require(0 <= zero_point <= 255, "zero_point", "0..255", zero_point)
-    return per_unit
+    return step

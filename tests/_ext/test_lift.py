@@ -140,8 +140,8 @@ def test_depth_weights_without_entries():
 
 
 def levels_of(sums, scale, zero_point):
-    """The reference: what QuantizeLinear does, with a factor in place of its division."""
-    return np.clip(np.rint(sums * np.float32(1 / scale)) + zero_point, 0, 255).astype(np.uint8)
+    """The reference: what QuantizeLinear does."""
+    return np.clip(np.rint(sums / np.float32(scale)) + zero_point, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 33, 48, 64, 100, 1023, 1025])
@@ -254,9 +254,9 @@ DEPTHS = {
         ("lift_planes", PLANES, {"heights": 1}, r"out must be of shape \(4, 2\), got \(8, 1\)"),
         ("lift_planes", PLANES, {"indices": np.array([9, 1, 2], np.int32)}, "columns below 3, got 9 at 0"),
         ("lift_planes", PLANES, {"num_threads": -1}, "num_threads must be at least 1"),
-        ("lift_row_levels", LEVELS, {"scale": 0.0}, "scale must be positive and finite, got 0.0"),
-        ("lift_row_levels", LEVELS, {"scale": np.nan}, "scale must be positive and finite, got nan"),
-        ("lift_row_levels", LEVELS, {"scale": 1e-40}, "scale must be one whose reciprocal is a float32, got 1e-40"),
+        ("lift_row_levels", LEVELS, {"scale": 0.0}, "scale must be positive and finite in float32, got 0.0"),
+        ("lift_row_levels", LEVELS, {"scale": np.nan}, "scale must be positive and finite in float32, got nan"),
+        ("lift_row_levels", LEVELS, {"scale": 1e-60}, "scale must be positive and finite in float32, got 1e-60"),
         ("lift_row_levels", LEVELS, {"zero_point": 256}, r"zero_point must be 0\.\.255, got 256"),
         ("lift_row_levels", LEVELS, {"zero_point": -1}, r"zero_point must be 0\.\.255, got -1"),
         ("lift_row_levels", LEVELS, {"out": np.ones((2, 4), np.float32)}, "Buffer dtype mismatch"),
@@ -266,7 +266,7 @@ DEPTHS = {
         ("lift_plane_levels", PLANE_LEVELS, {"heights": 3}, "heights must be a divisor of 2 rows, got 3"),
         ("lift_plane_levels", PLANE_LEVELS, {"heights": 1}, r"out must be of shape \(4, 2\), got \(8, 1\)"),
         ("lift_plane_levels", PLANE_LEVELS, {"indices": np.array([9, 1, 2], np.int32)}, "columns below 3, got 9 at 0"),
-        ("lift_plane_levels", PLANE_LEVELS, {"scale": -1.0}, "scale must be positive and finite, got -1.0"),
+        ("lift_plane_levels", PLANE_LEVELS, {"scale": -1.0}, "scale must be positive and finite in float32, got -1.0"),
         ("depth_weights", DEPTHS, {"depths": np.ones(2, np.float32)}, "depths must be at least 3 long, got 2"),
         ("depth_weights", DEPTHS, {"out_weights": np.ones(2, np.float32)}, "out_weights must be at least 3 long"),
         ("depth_weights", DEPTHS, {"mass": np.ones(3, np.float32)}, "mass must be of length 2, got 3"),
