@@ -129,7 +129,7 @@ def lift_row_levels(
     int zero_point,
     int num_threads=1,
 ):
-    """Do what :func:`lift_rows` does and write levels: `round(sum / scale) + zero_point`, within 0..255, as QuantizeLinear.
+    """Do what :func:`lift_rows` does and write levels: `round(sum / scale) + zero_point`, within 0..255.
 
     Halves are rounded to even. A sum that is NaN becomes level 0.
     """
