@@ -113,7 +113,8 @@ def choose_int8(graph: GraphIndex, keep: Collection[str] = ()) -> Int8Choice:
     while True:
         chosen = _grown(graph, banned)
         for node in reversed(graph.nodes):
-            if node.op_type in GATES and node.name not in banned and _is_gate_of_int8(graph, node, chosen):
+            may = _is_gate(graph, node) or (moves(node) and _only_moves(node))
+            if may and node.name not in banned and _only_int8_reads(graph, node, chosen):
                 chosen.add(node.name)
         for node in graph.nodes:
             if node.name in chosen and node.op_type == "Conv" and _is_narrow_end(graph, node, chosen):
@@ -213,16 +214,15 @@ def _grown(graph: GraphIndex, banned: Collection[str]) -> set[str]:
     return chosen
 
 
-def _is_gate_of_int8(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
-    """Whether only nodes in int8 read what a gate makes, and it has nothing to spread."""
-    made = node.output[0]
-    readers = graph.readers.get(made, [])
-    alike = {graph.shapes.get(tensor) for tensor in (made, *node.input)}
-    return (
-        len(alike) == 1
-        and made not in graph.outputs
-        and 0 < len(readers) == sum(1 for _ in int8_readers(graph, made, chosen))
-    )
+def _is_gate(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a node is a gate that has nothing to spread."""
+    return node.op_type in GATES and len({graph.shapes.get(tensor) for tensor in (*node.output, *node.input)}) == 1
+
+
+def _only_int8_reads(graph: GraphIndex, node: onnx.NodeProto, chosen: Collection[str]) -> bool:
+    """Whether only nodes in int8 read what a node makes: then it may as well be rounded before."""
+    made, readers = node.output[0], graph.readers.get(node.output[0], [])
+    return made not in graph.outputs and 0 < len(readers) == sum(1 for _ in int8_readers(graph, made, chosen))
 
 
 def _only_moves(node: onnx.NodeProto) -> bool:

@@ -292,6 +292,20 @@ def test_what_is_put_together_has_one_scale_and_gates_between_are_int8(gated, tm
     assert 0 < comparison.differences["next_state"].relative < 0.02
 
 
+def test_rows_are_rounded_before_they_are_reshaped():
+    """Whoever writes them may then write levels."""
+    net = Net()
+    net.add("Gemm", ["rows", net.weights("w", C, C), net.weights("b", C)], "product")
+    net.add("Relu", ["product"], "active")
+    net.add("Gemm", ["active", net.weights("w_last", C, C), net.weights("b_last", C)], "y")
+    shape = (TensorProto.FLOAT, [NX * NY, C])
+    random = np.random.default_rng(4)
+    inputs = [{"rows": random.normal(size=shape[1]).astype(np.float32)} for _ in range(2)]
+    model = int8_of(net.model({"rows": shape}, {"y": shape}), inputs)
+    (reader,) = [node for node in model.graph.node if "rows" in node.input]
+    assert reader.op_type == "QuantizeLinear"
+
+
 def test_gate_that_float32_reads_stays_float32(gated):
     model = onnx.load_from_string(gated)
     model.graph.output.append(helper.make_tensor_value_info("kept", TensorProto.FLOAT, [1, C, NX, NY]))
