@@ -52,7 +52,7 @@ def rss_mb(material: Material) -> Figures:
 
 def rss_growth_mb_per_1000_sets(material: Material) -> Figures:
     """Memory over a long replay: a line through what is resident after the first third."""
-    sets = 180 if material.quick else 1500
+    sets = 180 if material.quick else 3000
     command = [*_ourselves("memory"), "endless", str(material.drive), str(sets), str(material.threads)]
     lines = _output(command, material.folder)[0].splitlines()
     samples = np.array([json.loads(line) for line in lines])
