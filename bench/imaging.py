@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .._ext import preprocess
 from .agreement import check_close
 from .material import Material
 from .peers.images import blob_inputs, exact_bilinear, usual_input
 from .row import Figures
-from .spread import Turns, take_turns, wall_ms
+from .spread import take_turns, wall_ms
 
 T = TypeVar("T")
 
@@ -40,30 +40,38 @@ def preprocess_vs_blob(material: Material) -> Figures:
 
 
 def preprocess_vs_bandwidth(material: Material) -> Figures:
-    """Against one read of the rows that the kernel must read."""
-    frames = _frames(material)
+    """What the reference bundle has done, area sampling to bytes, against a read of the pixels; other ways, too."""
+    frames, outs = _frames(material), _outs(material, np.uint8)
     needed = [_rows_read(frame) for frame in frames]
     whole = [frame.reshape(-1) for frame in frames]
     with ThreadPoolExecutor(material.threads) as pool:
+        ours = _ours(material, pool, "area", outs)
+        ours()
+        for frame, own in zip(frames, outs, strict=True):
+            check_close("octobev, against exact means", own, _means(frame), 0.5001)
         sides = {
-            "read of the rows that bilinear needs": _shared_out(pool, material.threads, _read, needed),
-            "bilinear": _ours(material, pool),
             "read of all": _shared_out(pool, material.threads, _read, whole),
-            "area": _ours(material, pool, "area"),
+            "area to bytes": ours,
+            "area to floats": _ours(material, pool, "area", _outs(material)),
+            "read of every other pair of rows": _shared_out(pool, material.threads, _read, needed),
+            "bilinear to bytes": _ours(material, pool, "bilinear", _outs(material, np.uint8)),
+            "bilinear to floats": _ours(material, pool, "bilinear", _outs(material)),
         }
         turns = take_turns({name: wall_ms(run) for name, run in sides.items()}, material.rounds(_ROUNDS))
     spreads = turns.spreads()
-    spreads["area against read of all, x"] = turns.ratio("read of all", "area")
-    megabytes = sum(rows.nbytes for rows in needed) / 1e6
-    note = f"bilinear at 4:1 reads two rows of four: {megabytes:.1f} MB of eight frames, {_speed(turns, megabytes)}"
-    return Figures(turns.ratio("read of the rows that bilinear needs", "bilinear"), spreads, (note,))
+    for name in ("area to floats", "bilinear to bytes", "bilinear to floats"):
+        read = "read of all" if name.startswith("area") else "read of every other pair of rows"
+        spreads[f"{name}, x"] = turns.ratio(read, name)
+    megabytes = sum(pixels.nbytes for pixels in whole) / 1e6
+    note = f"eight frames, {megabytes:.1f} MB, read at {megabytes / turns['read of all'].median:.1f} GB/s"
+    return Figures(turns.ratio("read of all", "area to bytes"), spreads, (note,))
 
 
 def _preprocess(material: Material, name: str, peer: Callable[[], Iterable[NDArray[np.float32]]]) -> Figures:
     cv2.setNumThreads(material.threads)
-    outs = [np.empty((3, HEIGHT, WIDTH), np.float32) for _ in material.rig]
+    outs = _outs(material)
     with ThreadPoolExecutor(material.threads) as pool:
-        ours = _ours(material, pool, outs=outs)
+        ours = _ours(material, pool, "bilinear", outs)
         ours()
         theirs = peer()
         for frame, own, other in zip(_frames(material), outs, theirs, strict=True):
@@ -81,18 +89,22 @@ def _preprocess(material: Material, name: str, peer: Callable[[], Iterable[NDArr
 def _ours(
     material: Material,
     pool: ThreadPoolExecutor,
-    sampling: str = "bilinear",
-    outs: Sequence[NDArray[np.float32]] | None = None,
+    sampling: str,
+    outs: Sequence[NDArray[Any]],
 ) -> Callable[[], object]:
-    """All cameras, shared out among the threads as the runtime does it."""
-    scale = np.full(3, LSB, np.float32)
-    results = [np.empty((3, HEIGHT, WIDTH), np.float32) for _ in material.rig] if outs is None else outs
-    work = list(zip(material.decoded[0], results, strict=True))
+    """All cameras, shared out among the threads as the runtime does it; floats are 0..1."""
+    scale = np.full(3, LSB, np.float32) if outs[0].dtype.kind == "f" else None
+    work = list(zip(material.decoded[0], outs, strict=True))
 
-    def resize(pair: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
+    def resize(pair: tuple[NDArray[np.uint8], NDArray[Any]]) -> None:
         preprocess.resize(pair[0], pair[1], _CROP, sampling=sampling, swap_rb=True, scale=scale)
 
     return _shared_out(pool, material.threads, resize, work)
+
+
+def _outs(material: Material, dtype: DTypeLike = np.float32) -> list[NDArray[Any]]:
+    """Images that the network reads, one a camera."""
+    return [np.empty((3, HEIGHT, WIDTH), dtype) for _ in material.rig]
 
 
 def _shared_out(
@@ -109,6 +121,12 @@ def _frames(material: Material) -> list[NDArray[np.uint8]]:
     return [frame[y : y + height, x : x + width] for frame in material.decoded[0]]
 
 
+def _means(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Means of its boxes of pixels, float64 [3, 192, 320], RGB."""
+    boxes = frame.reshape(HEIGHT, frame.shape[0] // HEIGHT, WIDTH, frame.shape[1] // WIDTH, 3)
+    return boxes.mean(axis=(1, 3))[..., ::-1].transpose(2, 0, 1)
+
+
 def _rows_read(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The rows that bilinear sampling at 4:1 takes pixels from, uint8 [192, 2 * 3840], the frame's own memory."""
     row = frame[0].size
@@ -118,8 +136,3 @@ def _rows_read(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _read(pixels: NDArray[np.uint8]) -> None:
     """Read memory as fast as NumPy can: of its reductions this one came nearest to the memory's bandwidth."""
     np.maximum.reduce(pixels, axis=None)
-
-
-def _speed(turns: Turns, megabytes: float) -> str:
-    milliseconds = turns["read of the rows that bilinear needs"].median
-    return f"read at {megabytes / milliseconds:.1f} GB/s"
