@@ -124,7 +124,8 @@ def _frames(material: Material) -> list[NDArray[np.uint8]]:
 def _means(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Means of its boxes of pixels, float64 [3, 192, 320], RGB."""
     boxes = frame.reshape(HEIGHT, frame.shape[0] // HEIGHT, WIDTH, frame.shape[1] // WIDTH, 3)
-    return boxes.mean(axis=(1, 3))[..., ::-1].transpose(2, 0, 1)
+    means: NDArray[np.float64] = boxes.mean(axis=(1, 3))
+    return means[..., ::-1].transpose(2, 0, 1)
 
 
 def _rows_read(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
