@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError, expected
 from ..fusion.levels import Levels
+from ..fusion.whole_file import whole_file
 from ..runtime.bundle import MANIFEST_NAME, Bundle, decode_manifest, open_bundle
 from ..runtime.manifest import NetworkVariant, Variant
 
@@ -110,14 +109,6 @@ def _check(text: str, bundle: Bundle, tables: Mapping[str, NetworkVariant], vari
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(content)
