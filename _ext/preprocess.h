@@ -199,7 +199,7 @@ OCTOBEV_INLINE void resize_row_boxes(const Resize *plan, ptrdiff_t y, const Resi
     else
         add_lines_ahead(source_row(plan, line, NULL) + before, stride, rows->count, rows->step * stride, length,
                         own->whole);
-    own->whole[length] = 0;
+    own->whole[length] = own->whole[length + 1] = 0; /* are read, but count for nothing */
     sum_boxes(own->whole, pixel, columns, plan->inset_width, own->words, &own->samples);
 }
 
