@@ -88,7 +88,7 @@ OCTOBEV_INLINE uint16_t sum_of(uint64_t word, int channel)
 typedef uint16_t u16x8 __attribute__((vector_size(16), aligned(2), may_alias));
 #endif
 
-/* The sum of four neighbouring pixels of three channels; eleven numbers from `sums` on, and three behind, are read. */
+/* The sum of four neighbouring pixels of three channels: twelve numbers, and two behind them are read, too. */
 OCTOBEV_INLINE uint64_t four_pixels(const uint16_t *sums)
 {
 #ifdef OCTOBEV_VECTORS

@@ -75,16 +75,12 @@ def lift_rows(
     require_apart("out", out.base, features.base)
     if rows == 0 or features.shape[1] == 0:
         return
-    if indptr[rows] <= 0 or features.shape[0] == 0:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    if not _has_entries(indptr, indices, weights, features):
         out[:, :] = 0
         return
     cdef Lift job = _lift(indptr, indices, weights, features)
     job.out = &out[0, 0]
-    with nogil:
-        crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_rows_part, &job)
-    if job.faulty:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    _run(&job, lift_rows_part, (rows + LIFT_ROWS - 1) // LIFT_ROWS, threads, indptr, indices, weights)
 
 
 def lift_planes(
@@ -106,17 +102,13 @@ def lift_planes(
     require_apart("out", out.base, features.base)
     if rows == 0 or channels == 0:
         return
-    if indptr[rows] <= 0 or features.shape[0] == 0:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    if not _has_entries(indptr, indices, weights, features):
         out[:, :] = 0
         return
     cdef Lift job = _lift(indptr, indices, weights, features)
     job.out = &out[0, 0]
     job.heights = heights
-    with nogil:
-        crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
-    if job.faulty:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    _run(&job, lift_planes_part, (cells + LIFT_CELLS - 1) // LIFT_CELLS, threads, indptr, indices, weights)
 
 
 def lift_row_levels(
@@ -141,18 +133,14 @@ def lift_row_levels(
     require_apart("out", out.base, features.base)
     if rows == 0 or features.shape[1] == 0:
         return
-    if indptr[rows] <= 0 or features.shape[0] == 0:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    if not _has_entries(indptr, indices, weights, features):
         out[:, :] = zero_point
         return
     cdef Lift job = _lift(indptr, indices, weights, features)
     job.levels = &out[0, 0]
     job.level_step = step
     job.zero_level = zero_point
-    with nogil:
-        crew_run(threads, (rows + LIFT_ROWS - 1) // LIFT_ROWS, lift_level_rows_part, &job)
-    if job.faulty:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    _run(&job, lift_level_rows_part, (rows + LIFT_ROWS - 1) // LIFT_ROWS, threads, indptr, indices, weights)
 
 
 def lift_plane_levels(
@@ -177,8 +165,7 @@ def lift_plane_levels(
     require_apart("out", out.base, features.base)
     if rows == 0 or channels == 0:
         return
-    if indptr[rows] <= 0 or features.shape[0] == 0:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    if not _has_entries(indptr, indices, weights, features):
         out[:, :] = zero_point
         return
     cdef Lift job = _lift(indptr, indices, weights, features)
@@ -186,10 +173,7 @@ def lift_plane_levels(
     job.levels = &out[0, 0]
     job.level_step = step
     job.zero_level = zero_point
-    with nogil:
-        crew_run(threads, (cells + LIFT_CELLS - 1) // LIFT_CELLS, lift_planes_part, &job)
-    if job.faulty:
-        _check_matrix(indptr, indices, weights, features.shape[0])
+    _run(&job, lift_planes_part, (cells + LIFT_CELLS - 1) // LIFT_CELLS, threads, indptr, indices, weights)
 
 
 def depth_weights(
@@ -268,6 +252,29 @@ def planes_to_rows(
         planes_to_rows_block(
             &planes[0, 0], channels, pixels, &rows[0, 0], block * BLOCK_ROWS, min(pixels, (block + 1) * BLOCK_ROWS)
         )
+
+
+cdef bint _has_entries(
+    const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights,
+    const float32_t[:, ::1] features,
+) except -1:
+    """Whether a matrix, of rows, has entries; one that has none is checked here, others while they are read."""
+    if indptr[indptr.shape[0] - 1] > 0 and features.shape[0] > 0:
+        return True
+    _check_matrix(indptr, indices, weights, features.shape[0])
+    return False
+
+
+cdef int _run(
+    Lift* job, CrewWork work, ptrdiff_t parts, int threads,
+    const int32_t[::1] indptr, const int32_t[::1] indices, const float32_t[::1] weights,
+) except -1:
+    """Do the job of a matrix, and say what is wrong with it where something was."""
+    with nogil:
+        crew_run(threads, parts, work, job)
+    if job.faulty:
+        _check_matrix(indptr, indices, weights, job.pixels)
+    return 0
 
 
 cdef Lift _lift(
