@@ -82,10 +82,13 @@ class NetworksAlone:
             return lambda: [run() for run in runs]
 
         def ground_run(loaded: onnxruntime.InferenceSession) -> BoundRun:
-            levels = {i.name for i in loaded.get_inputs() if i.type == "tensor(uint8)"}
-            numbers = {i.name: random.gamma(1.0, 0.5, i.shape).astype(np.float32) for i in loaded.get_inputs()}
-            lifted = {name: random.integers(0, 256, numbers[name].shape, dtype=np.uint8) for name in levels}
-            return BoundRun(loaded, numbers | lifted)
+            inputs: dict[str, Any] = {}
+            for tensor in loaded.get_inputs():
+                if tensor.type == "tensor(uint8)":
+                    inputs[tensor.name] = random.integers(0, 256, tensor.shape, dtype=np.uint8)
+                else:
+                    inputs[tensor.name] = random.gamma(1.0, 0.5, tensor.shape).astype(np.float32)
+            return BoundRun(loaded, inputs)
 
         cameras_ways = {
             "cameras side by side": side_by_side(camera_runs(session(hydranet, 1, spinning=False))),
