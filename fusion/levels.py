@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import InvalidArgument, expected
 
 _LAST: Final = 255
@@ -30,7 +27,3 @@ class Levels:
             raise InvalidArgument(expected("scale", f"{_LEAST_SCALE:g}..{1 / _LEAST_SCALE:g}", self.scale))
         if not 0 <= self.zero_point <= _LAST:
             raise InvalidArgument(expected("zero_point", f"0..{_LAST}", self.zero_point))
-
-    def values(self, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What levels stand for, float32 of the same shape."""
-        return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
