@@ -8,6 +8,7 @@ from ego frame to ego frame at every step instead blurs it a little each time, w
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -195,6 +196,19 @@ class RollingMap:
             old[:] = new
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One look at the ground.
+
+    now, before : bool [nx, ny], cells of the ego grid that are seen now, that were seen before
+    window : uint8 [cells] of the window that travels with the ego: 0 off the grid, 1 on it, 2 seen now
+    """
+
+    now: NDArray[np.bool_]
+    before: NDArray[np.bool_]
+    window: NDArray[np.uint8]
+
+
 class ObservedGround:
     """Which ground was seen since the last reset and has not left the grid since, in cells fixed to the ground.
 
@@ -217,8 +231,8 @@ class ObservedGround:
         """Follow the ego: `before_from_now` is `ego_before_from_ego_now`."""
         self._map.move(before_from_now)
 
-    def see(self, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Take the cells that are seen now, bool [nx, ny]; returns those that are or were seen, in new memory."""
+    def look(self, seen: NDArray[np.bool_]) -> Look:
+        """Work out what it means that these cells are seen now, bool [nx, ny]; changes nothing, see :meth:`take`."""
         window, grid, side = self._map, self._map.grid, self._map.side
         before = np.empty(grid.shape, np.uint8)
         warp.warp_mask(window.observed.reshape(side, side), window.nearest_matrix(), before, half=0.0)
@@ -226,9 +240,26 @@ class ObservedGround:
         matrix = source_from_target_cells(origin, (0.0, 0.0), grid.resolution_m, window.ego_from_window)
         now = np.empty((side, side), np.uint8)
         warp.warp_mask(seen.astype(np.uint8) + _ON_GRID, matrix, now)
-        window.observed *= now.ravel() != 0
-        window.observed |= now.ravel() == _SEEN
-        observed: NDArray[np.bool_] = (before != 0) | seen
+        return Look(seen, before != 0, now.ravel())
+
+    def take(self, look: Look, *, seen: bool = True) -> NDArray[np.bool_]:
+        """Take the latest look, or only forget what has left the grid; returns the cells that are or were seen.
+
+        Parameters
+        ----------
+        look : the latest one, made after the latest :meth:`move`
+        seen : False: it came to nothing after all, no cell is seen now
+
+        Returns
+        -------
+        bool [nx, ny], in new memory.
+        """
+        window = self._map
+        window.observed *= look.window != 0
+        if not seen:
+            return look.before.copy()
+        window.observed |= look.window == _SEEN
+        observed: NDArray[np.bool_] = look.before | look.now
         return observed
 
 

@@ -305,23 +305,27 @@ class Runtime:
             ahead = passage.run_cameras(workers, carry, lambda: self._look_ahead(following), at_once=at_once)
             results = passage.perception.results()
             passage.begin_rest(workers)
+            with stages.measure("lift"):
+                graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
+            passage.begin_look(workers)
             if ahead is None:  # a set may have come meanwhile
                 ahead = self._look_ahead(following)
             with stages.measure("castout"):
                 bev = graph.castouts.step(results, passage.fired_from_ego, workers.map)
+            if ahead is not None:
+                ahead.begin_networks(workers, passage)
             with stages.measure("topdown"):
-                graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
-                if ahead is not None:
-                    ahead.begin_networks(workers, passage)
-                topdown, failures = graph.topdowns.run(beside=ahead is not None)
-            passage.rest.finish()
+                failures = graph.topdowns.run(beside=ahead is not None)
+            passage.finish_rest()
+            with stages.measure("collect"):
+                bev |= graph.topdowns.values()
         except BaseException:  # what a hook raises: carried to here, and nothing taken in
             self._drop_ahead()
             passage.drop()
             self._memory.forget("the step before was broken off")
             raise
         states |= {name: replace(states[name], restored=why) for name, why in failures.items() if name in states}
-        predictions = passage.predictions(self._sequence, status, states, bev | topdown, failures)
+        predictions = passage.predictions(self._sequence, status, states, bev, failures)
         self._sequence += 1
         return predictions
 

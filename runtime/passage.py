@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -37,7 +38,6 @@ class Passage:
     Attributes
     ----------
     frames : by camera of the rig; absences : camera -> why it has none
-    fired_from_ego : camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame
     perception : the work of the per-camera networks
     stages : what was measured of it
     rest : work on what is only handed on, see :meth:`begin_rest`
@@ -53,15 +53,19 @@ class Passage:
         self.frame_set = frame_set
         self.stages = StageTimes()
         self.frames, self.absences = _present(graph.rig, frame_set)
-        self.fired_from_ego = {name: _fired_from_ego(frame, frame_set) for name, frame in self.frames.items()}
         if percepts is None:
             self.perception = graph.begin_cameras(self.frames, self.stages)
         else:
             self.perception = graph.put_back(percepts)
         self.rest = _NOTHING
         self._hooks = hooks.now()
-        self._images = self._networks = _NOTHING
+        self._images = self._networks = self._look = _NOTHING
         self._begun = False
+
+    @cached_property
+    def fired_from_ego(self) -> dict[str, Pose]:
+        """Camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame."""
+        return {name: _fired_from_ego(frame, self.frame_set) for name, frame in self.frames.items()}
 
     def goes_on(self, graph: Graph, frame_set: FrameSet, hooks: RunHooks) -> bool:
         """Whether this is what a step on this set would begin now."""
@@ -118,6 +122,15 @@ class Passage:
         """Have the other threads do what is only handed on, see :attr:`rest`."""
         self.rest = workers.begin(self.perception.rest_pieces(workers.threads))
 
+    def begin_look(self, workers: Workers) -> None:
+        """Have the other threads work out, after the lift, which ground is observed."""
+        self._look = workers.begin(self.graph.topdowns.look_pieces())
+
+    def finish_rest(self) -> None:
+        """Do what is left of both, and wait for it; raises what a piece raised."""
+        self._look.finish()
+        self.rest.finish()
+
     def predictions(
         self,
         sequence: int,
@@ -155,7 +168,7 @@ class Passage:
 
     def drop(self) -> None:
         """Do nothing any more; what runs ends before this returns."""
-        for work in (self._networks, self._images, self.rest):  # the last first: none begins when one ends
+        for work in (self._networks, self._images, self._look, self.rest):  # the last first: none begins when one ends
             work.drop()
 
 

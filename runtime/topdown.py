@@ -15,7 +15,7 @@ from ..fusion.grid import BevGrid
 from ..fusion.levels import Levels
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
-from ..fusion.state import ObservedGround, carry_raster
+from ..fusion.state import Look, ObservedGround, carry_raster
 from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
 from .activations import activate
@@ -99,6 +99,8 @@ class TopDown:
         self._binding = network.bind(inputs, results, network_id=name)
         self._narrow = self._binding if narrow is None else narrow.bind(inputs, results, network_id=name)
         self._seen_by = np.zeros(grid.shape, dtype=np.uint64)
+        self._look: Look | None = None
+        self._failure: str | None = None
 
     @property
     def recurrent(self) -> bool:
@@ -172,7 +174,11 @@ class TopDown:
         for lift in self._lifts:
             self._seen_by |= lift.fill(features[lift.source], active[lift.source], num_threads)
 
-    def run(self, *, narrow: bool = False) -> tuple[dict[str, BevOutput], str | None]:
+    def look(self) -> None:
+        """Work out which ground is observed, before or beside :meth:`run`: it takes only what was lifted."""
+        self._look = self._observed_ground.look(self._seen_by != 0)
+
+    def run(self, *, narrow: bool = False) -> str | None:
         """Run the network on what was lifted.
 
         Parameters
@@ -181,20 +187,24 @@ class TopDown:
 
         Returns
         -------
-        outputs : output name -> value, in memory of their own; empty when the network failed, or gave NaN or Inf
-        failure : what happened then, or None. The state is then the one that the network read, the last good one
-            carried to here: nothing of this set goes into it.
+        None, or why nothing may be used: it failed, or gave NaN or Inf. The state is then the one that it read, the
+        last good one carried to here: nothing of this set goes into it.
         """
-        seen_by = self._seen_by
-        failure = self._run(self._narrow if narrow else self._binding)
-        if failure is not None:
+        self._failure = self._run(self._narrow if narrow else self._binding)
+        if self._failure is not None:
             for state in self._states:
                 state.restore()
-            seen_by[:] = 0
-        observed = self._observed_ground.see(seen_by != 0)
-        if failure is not None:
-            return {}, failure
-        return {key: self._value(key, observed.copy(), seen_by) for key in self._outputs}, None
+        return self._failure
+
+    def values(self) -> dict[str, BevOutput]:
+        """Give the outputs after :meth:`look` and :meth:`run`, in memory of their own; none where the latter failed."""
+        look, self._look = self._look, None
+        if look is None:
+            raise RuntimeError(expected("look()", "before values()", "none since the values before"))
+        observed = self._observed_ground.take(look, seen=self._failure is None)
+        if self._failure is not None:
+            return {}
+        return {key: self._value(key, observed.copy(), self._seen_by) for key in self._outputs}
 
     def _run(self, binding: Binding) -> str | None:
         """Run the network; returns why nothing that it gave may be used, or None."""

@@ -19,6 +19,7 @@ from .predictions import BevOutput, StateStatus
 from .session import Network
 from .sessions import Sessions
 from .topdown import FeatureSource, TopDown
+from .workers import Piece
 
 _STANDING: Final = Pose.identity()
 
@@ -139,23 +140,29 @@ class TopDowns:
             active = {source: self._active(name, source, results) for source in features}
             topdown.lift(features, active, num_threads)
 
-    def run(self, *, beside: bool = False) -> tuple[dict[str, BevOutput], dict[str, str]]:
-        """Run every network on what was lifted; returns the outputs, and for withheld ones the reason.
+    def look_pieces(self) -> list[Piece]:
+        """Return what is to be done before :meth:`values`, and beside :meth:`run` if somebody has time."""
+        return [topdown.look for topdown in self._topdowns.values()]
+
+    def run(self, *, beside: bool = False) -> dict[str, str]:
+        """Run every network on what was lifted; returns why outputs are withheld, by name.
 
         Parameters
         ----------
         beside : on `threads_beside`, as the others work ahead on the next set's cameras
         """
-        outputs: dict[str, BevOutput] = {}
         failures: dict[str, str] = {}
         for name, topdown in self._topdowns.items():
-            values, failure = topdown.run(narrow=beside)
-            outputs |= values
+            failure = topdown.run(narrow=beside)
             if failure is None:
                 self._continuities[name].take_in()
             else:
                 failures |= dict.fromkeys(topdown.outputs, failure)
-        return outputs, failures
+        return failures
+
+    def values(self) -> dict[str, BevOutput]:
+        """Give the outputs of the networks that did not fail."""
+        return {key: value for topdown in self._topdowns.values() for key, value in topdown.values().items()}
 
     def _note_cameras(self, lift: _Lift, cameras: Collection[str]) -> None:
         given = self._hydranets[self._network_of[lift[1]]].cameras

@@ -120,15 +120,19 @@ def test_carried_raster_and_mask_follow_the_ego():
     assert peak(out[1]) == pytest.approx([3.25, 1.75])
 
 
+def see(ground, seen):
+    return ground.take(ground.look(seen))
+
+
 @pytest.mark.parametrize("speed_m", [0.1, 0.35, 1.7])
 def test_observed_ground_stays_where_it_is_at_any_speed(speed_m):
     ground = ObservedGround(GRID)
     seen = (np.abs(GRID.centres() - [5.0, 1.0]) < 1.5).all(axis=-1)
-    assert np.array_equal(ground.see(seen), seen)
+    assert np.array_equal(see(ground, seen), seen)
     steps = round(6.0 / speed_m)
     for _ in range(steps):
         ground.move(Pose.planar(speed_m, 0.0, 0.0))
-        observed = ground.see(np.zeros_like(seen))
+        observed = see(ground, np.zeros_like(seen))
     assert observed.sum() == seen.sum()
     expected = np.array([5.0 - steps * speed_m, 1.0])
     assert GRID.centres()[observed].mean(axis=0) == pytest.approx(expected, abs=0.26)
@@ -137,11 +141,11 @@ def test_observed_ground_stays_where_it_is_at_any_speed(speed_m):
 def test_observed_ground_that_left_the_grid_is_forgotten():
     ground = ObservedGround(GRID)
     seen = GRID.centres()[..., 0] > 0
-    ground.see(seen)
+    see(ground, seen)
     ground.move(Pose.planar(9.0, 0.0, 0.0))
-    assert not ground.see(np.zeros_like(seen))[GRID.centres()[..., 0] > 0].any()
+    assert not see(ground, np.zeros_like(seen))[GRID.centres()[..., 0] > 0].any()
     ground.move(Pose.planar(-9.0, 0.0, 0.0))
-    back = ground.see(np.zeros_like(seen))
+    back = see(ground, np.zeros_like(seen))
     assert back[GRID.centres()[..., 0] > 5.0].all()
     assert not back[GRID.centres()[..., 0] < 4.5].any()
 
@@ -149,10 +153,10 @@ def test_observed_ground_that_left_the_grid_is_forgotten():
 def test_observed_ground_has_no_holes_when_the_ego_turns():
     ground = ObservedGround(GRID)
     everything = np.ones(GRID.shape, np.bool_)
-    ground.see(everything)
+    see(ground, everything)
     for _ in range(7):
         ground.move(Pose.planar(0.0, 0.0, 0.03))
-        observed = ground.see(np.zeros_like(everything))
+        observed = see(ground, np.zeros_like(everything))
     inner = np.linalg.norm(GRID.centres() - [2.0, 0.0], axis=-1) < 3.5
     assert observed[inner].all()
     assert not observed.all()
@@ -160,6 +164,19 @@ def test_observed_ground_has_no_holes_when_the_ego_turns():
 
 def test_observed_ground_is_forgotten_on_reset():
     ground = ObservedGround(GRID)
-    ground.see(np.ones(GRID.shape, np.bool_))
+    see(ground, np.ones(GRID.shape, np.bool_))
     ground.reset()
-    assert not ground.see(np.zeros(GRID.shape, np.bool_)).any()
+    assert not see(ground, np.zeros(GRID.shape, np.bool_)).any()
+
+
+def test_a_look_that_is_not_taken_changes_nothing_but_what_left_the_grid():
+    ground, nothing = ObservedGround(GRID), np.zeros(GRID.shape, np.bool_)
+    ahead = GRID.centres()[..., 0] > 0
+    see(ground, ahead)
+    everything = ground.look(np.ones(GRID.shape, np.bool_))
+    assert np.array_equal(ground.take(everything, seen=False), ahead)
+    assert np.array_equal(see(ground, nothing), ahead)
+    ground.move(Pose.planar(1000.0, 0.0, 0.0))
+    assert not ground.take(ground.look(~nothing), seen=False).any()
+    ground.move(Pose.planar(-1000.0, 0.0, 0.0))
+    assert not see(ground, nothing).any()
