@@ -59,9 +59,14 @@ class _Measurement:
         self._spans.append(StageSpan(self._stage, self._cameras, thread, self._start_ns, duration_ns))
 
 
-def totals_ms(spans: Iterable[StageSpan]) -> dict[str, float]:
-    """Milliseconds per stage, in order of first appearance; those of several threads add up."""
-    totals: dict[str, float] = {}
+def totals_ns(spans: Iterable[StageSpan]) -> dict[str, int]:
+    """Nanoseconds per stage, in order of first appearance; those of several threads add up."""
+    totals: dict[str, int] = {}
     for span in spans:
-        totals[span.stage] = totals.get(span.stage, 0.0) + span.duration_ns / 1e6
+        totals[span.stage] = totals.get(span.stage, 0) + span.duration_ns
     return totals
+
+
+def totals_ms(spans: Iterable[StageSpan]) -> dict[str, float]:
+    """The same in milliseconds."""
+    return {stage: duration_ns / 1e6 for stage, duration_ns in totals_ns(spans).items()}

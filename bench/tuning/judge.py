@@ -9,7 +9,7 @@ from typing import Final
 from ...runtime.cpu import fast_int8
 from ...runtime.predictions import Predictions
 from ...runtime.profile import Choice
-from .differences import NEAR, Difference, difference, digest
+from .differences import NEAR, Difference, difference
 from .trials import Contender
 
 AGREEING: Final = 0.95
@@ -53,7 +53,7 @@ class Judge:
 
     def take(self, contender: Contender) -> None:
         """From now on its networks must give the same bits in every arrangement."""
-        self._digests.setdefault(_networks(contender.choice), digest(contender.steps))
+        self._digests.setdefault(_networks(contender.choice), contender.digest)
 
     def verdict(self, contender: Contender) -> Verdict:
         """Judge a choice."""
@@ -64,7 +64,7 @@ class Judge:
     def _refusal(self, contender: Contender, found: Difference | None) -> str | None:
         choice = contender.choice
         bits = self._digests.get(_networks(choice))
-        if bits is not None and bits != digest(contender.steps):
+        if bits is not None and bits != contender.digest:
             return "its results are not the same to the bit"
         if missing := contender.withheld - self._usually_withheld:
             return f"it withholds {', '.join(sorted(missing))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 from ...fusion.rig import Rig
@@ -15,7 +16,7 @@ from ...runtime.predictions import Predictions
 from ...runtime.profile import Choice
 from ..spread import Clock, Sample, Spread, Turns
 from ..stepping import stepping
-from .differences import Difference
+from .differences import Difference, digest
 from .frames import without_end
 
 MARGIN: Final = 0.03
@@ -88,6 +89,11 @@ class Contender:
             self._runtime.close()
             raise
         self.sample: Sample = stepping(self._runtime, without_end(sets))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that it gave."""
+        return digest(self.steps)
 
     @property
     def withheld(self) -> frozenset[str]:

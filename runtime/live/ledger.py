@@ -13,6 +13,7 @@ from typing import Final
 from ..engine import Runtime
 from ..frames import Frame
 from ..predictions import Predictions
+from ..stages import totals_ns
 from ..sync import SyncStatus
 from .condition import CameraWatch
 from .health import Health, OutputHealth
@@ -120,8 +121,8 @@ class Ledger:
             self._incomplete += not predictions.camera_mask.all()
             self._misses += end_ns - pending.last_arrival_ns > self._settings.frame_budget_ms * 1e6
             self._spread("wait").add(begin_ns - pending.first_arrival_ns)
-            for stage, elapsed_ms in predictions.stages_ms.items():
-                self._spread(stage).add(int(elapsed_ms * 1e6))
+            for stage, elapsed_ns in totals_ns(predictions.spans).items():
+                self._spread(stage).add(elapsed_ns)
             latency_ns = wall_ns - frame_set.timestamp_ns
             if 0 <= latency_ns <= _LONGEST_LATENCY_NS:
                 self._latency = self._latency or RollingSpread()

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from octobev.bench.spread import Turns
-from octobev.bench.tuning import judge
+from octobev.bench.tuning import judge, trials
 from octobev.bench.tuning import tuner as module
 from octobev.bench.tuning.tuner import Tuner
 from octobev.errors import BundleError, InvalidArgument, RigError
@@ -128,13 +128,13 @@ def test_variant_that_gives_something_else_is_not_taken(write_bundle, manifest_t
 
 
 def test_results_that_differ_in_a_bit_are_not_taken(write_bundle, tune, monkeypatch):
-    honest = judge.digest
+    honest = trials.digest
 
     def digest(steps) -> str:
         spread = steps[0].provenance.runs_at_once
         return honest(steps) + ("another" if spread == 1 else "")
 
-    monkeypatch.setattr(judge, "digest", digest)
+    monkeypatch.setattr(trials, "digest", digest)
     answer = tune(write_bundle(), lambda choice: 10.0 * choice.runs_at_once)
     refused = {trial.choice.runs_at_once: trial.refused for trial in question(answer, "cameras at once").trials}
     assert refused == {4: None, 1: "its results are not the same to the bit", 2: None, 3: None}
