@@ -4,8 +4,8 @@
  * (GCC on Linux with glibc). Elsewhere it is nothing and the compiler's default target is used. Contraction of
  * multiply-add is off for all kernels, so every level gives the same bits.
  *
- * f16 and f4 are 16 and 4 floats side by side (GCC and Clang); without them the loops are plain C. Defining
- * OCTOBEV_PORTABLE leaves both out.
+ * f16, f8, f4, f2 are so many floats side by side, i8 and i4 whole numbers (GCC and Clang); without them loops are
+ * plain C. Defining OCTOBEV_PORTABLE leaves them out.
  */
 #ifndef OCTOBEV_VECTOR_H
 #define OCTOBEV_VECTOR_H
@@ -48,22 +48,30 @@
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector) && !defined(OCTOBEV_PORTABLE)
 #define OCTOBEV_VECTORS 1
 typedef float f16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float f8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float f4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float f2 __attribute__((vector_size(8), aligned(4), may_alias));
+typedef int32_t i8 __attribute__((vector_size(32)));
+typedef int32_t i4 __attribute__((vector_size(16)));
 #endif
 #endif
 
 #ifdef OCTOBEV_VECTORS
-/* Four rows and four columns: column i goes to columns[i]. */
-OCTOBEV_INLINE void transpose_4x4(const float *from, ptrdiff_t stride, f4 *columns)
+/* Four rows of four columns: column i goes to columns[i]. */
+OCTOBEV_INLINE void transpose_lines(f4 a, f4 b, f4 c, f4 d, f4 *columns)
 {
-    f4 a = *(const f4 *)from, b = *(const f4 *)(from + stride);
-    f4 c = *(const f4 *)(from + 2 * stride), d = *(const f4 *)(from + 3 * stride);
     f4 ac_low = __builtin_shufflevector(a, c, 0, 4, 1, 5), ac_high = __builtin_shufflevector(a, c, 2, 6, 3, 7);
     f4 bd_low = __builtin_shufflevector(b, d, 0, 4, 1, 5), bd_high = __builtin_shufflevector(b, d, 2, 6, 3, 7);
     columns[0] = __builtin_shufflevector(ac_low, bd_low, 0, 4, 1, 5);
     columns[1] = __builtin_shufflevector(ac_low, bd_low, 2, 6, 3, 7);
     columns[2] = __builtin_shufflevector(ac_high, bd_high, 0, 4, 1, 5);
     columns[3] = __builtin_shufflevector(ac_high, bd_high, 2, 6, 3, 7);
+}
+
+OCTOBEV_INLINE void transpose_4x4(const float *from, ptrdiff_t stride, f4 *columns)
+{
+    transpose_lines(*(const f4 *)from, *(const f4 *)(from + stride), *(const f4 *)(from + 2 * stride),
+                    *(const f4 *)(from + 3 * stride), columns);
 }
 #endif
 

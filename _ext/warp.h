@@ -4,8 +4,9 @@
 
 #include "vector.h"
 
-#define WARP_LANES 16 /* planes that are sampled together: a cell of them is one cache line */
-#define WARP_CELLS 16
+#define WARP_CELLS 3072       /* at most, of the target in a part */
+#define WARP_PLANES 4         /* sampled together; of eight, cells drive each other out of the first cache */
+#define WARP_VALUES (1 << 18) /* for each thread: sampled in the time that a helper takes to wake up */
 #define MASK_CELLS 32
 
 typedef struct {
@@ -16,108 +17,217 @@ typedef struct {
     float fill;
     const float *source;
     float *out;
-    float *cells; /* room for the source cell by cell, see warp_room */
 } Warp;
 
-/* Where some cells of the target lie: the four source cells around each, their weights, and what the fill adds. */
+/* Where some cells of the target lie, which are neighbours in memory: made once for all planes.
+ *
+ * A cell reads a square of four cells of the source, of which `cell` is the first. The four are always in the source,
+ * but one without weight does not count, whatever it holds.
+ *
+ * Small rotations leave neighbours neighbours: where eight cells of the target read eight squares in a row, they are a
+ * strip, sampled by loading each corner of all squares at once. Other cells are taken in fours, square by square. Some
+ * cells are in two of them, and get the same value twice. */
 typedef struct {
-    int32_t cell[4][WARP_CELLS];
-    float weight[4][WARP_CELLS];
-    float rest[WARP_CELLS];
-} WarpTaps;
+    int count, strips, fours;
+    int32_t cell[WARP_CELLS];
+    float weight[4][WARP_CELLS]; /* of the corners (0, 0), (0, 1), (1, 0), (1, 1) */
+    float rest[WARP_CELLS];      /* what the fill adds */
+    int32_t strip[WARP_CELLS / 4], four[WARP_CELLS / 2]; /* first cell of each; nine squares in a row are two strips */
+} WarpPlan;
 
 /* Cell that starts the pair of cells around a position; the pair lies in the source where that has two cells. */
-OCTOBEV_INLINE int32_t pair_at(double position, ptrdiff_t extent)
+OCTOBEV_INLINE int32_t pair_at(double position, double last)
 {
-    double last = extent > 2 ? (double)(extent - 2) : 0.0;
-    double inside = position > 0 ? (position < last ? position : last) : 0.0;
-    return (int32_t)inside;
+    double inside = position > 0 ? position : 0.0;
+    return (int32_t)(inside < last ? inside : last);
 }
 
 /* Bilinear weight of the cell at `cell` for a sample at `position`. */
 OCTOBEV_INLINE float hat(double position, double cell)
 {
-    double distance = fabs(position - cell);
-    return distance < 1 ? (float)(1 - distance) : 0.0f;
+    double nearness = 1 - fabs(position - cell);
+    return (float)(nearness > 0 ? nearness : 0.0);
 }
 
-/* A cell without weight does not count, whatever it holds: the cell behind the last one, which holds zeros, stands in. */
-OCTOBEV_INLINE void find_taps(const Warp *warp, ptrdiff_t i, ptrdiff_t first, WarpTaps *OCTOBEV_RESTRICT taps)
+/* Cells of row i from column `first` on. No choices, so that it is done side by side. */
+OCTOBEV_INLINE void plan_row(const Warp *warp, ptrdiff_t i, int32_t first, int32_t count, WarpPlan *plan, int at)
 {
     const double *m = warp->source_from_target;
-    const ptrdiff_t ny = warp->ny;
-    const int32_t along = ny > 1, across = warp->nx > 1 ? (int32_t)ny : 0;
-    const int32_t nothing = (int32_t)(warp->nx * ny);
-    const float fill = warp->fill;
-    for (int k = 0; k < WARP_CELLS; k++) {
-        double x = m[0] * (double)i + m[1] * (double)(first + k) + m[2];
-        double y = m[3] * (double)i + m[4] * (double)(first + k) + m[5];
-        int32_t cx = pair_at(x, warp->nx), cy = pair_at(y, ny);
-        float x0 = hat(x, cx), x1 = across ? hat(x, cx + 1.0) : 0.0f;
-        float y0 = hat(y, cy), y1 = along ? hat(y, cy + 1.0) : 0.0f;
-        int32_t cell = cx * (int32_t)ny + cy;
-        float w00 = x0 * y0, w01 = x0 * y1, w10 = x1 * y0, w11 = x1 * y1, rest = 1 - (x0 + x1) * (y0 + y1);
-        taps->weight[0][k] = w00;
-        taps->weight[1][k] = w01;
-        taps->weight[2][k] = w10;
-        taps->weight[3][k] = w11;
-        taps->cell[0][k] = w00 > 0 ? cell : nothing;
-        taps->cell[1][k] = w01 > 0 ? cell + along : nothing;
-        taps->cell[2][k] = w10 > 0 ? cell + across : nothing;
-        taps->cell[3][k] = w11 > 0 ? cell + across + along : nothing;
-        taps->rest[k] = rest > 0 ? rest * fill : 0.0f;
+    const double m00_i = m[0] * (double)i, m01 = m[1], m02 = m[2], m10_i = m[3] * (double)i, m11 = m[4], m12 = m[5];
+    const double last_x = warp->nx > 2 ? (double)(warp->nx - 2) : 0.0;
+    const double last_y = warp->ny > 2 ? (double)(warp->ny - 2) : 0.0;
+    const float along = warp->ny > 1, across = warp->nx > 1, fill = warp->fill; /* is there a second cell? */
+    const int32_t ny = (int32_t)warp->ny;
+    int32_t *OCTOBEV_RESTRICT cell = plan->cell + at;
+    float *OCTOBEV_RESTRICT w00 = plan->weight[0] + at, *OCTOBEV_RESTRICT w01 = plan->weight[1] + at;
+    float *OCTOBEV_RESTRICT w10 = plan->weight[2] + at, *OCTOBEV_RESTRICT w11 = plan->weight[3] + at;
+    float *OCTOBEV_RESTRICT rests = plan->rest + at;
+    for (int32_t k = 0; k < count; k++) {
+        double x = m00_i + m01 * (double)(first + k) + m02;
+        double y = m10_i + m11 * (double)(first + k) + m12;
+        int32_t cx = pair_at(x, last_x), cy = pair_at(y, last_y);
+        float x0 = hat(x, cx), x1 = hat(x, cx + 1.0) * across;
+        float y0 = hat(y, cy), y1 = hat(y, cy + 1.0) * along;
+        float rest = 1 - (x0 + x1) * (y0 + y1);
+        cell[k] = cx * ny + cy;
+        w00[k] = x0 * y0;
+        w01[k] = x0 * y1;
+        w10[k] = x1 * y0;
+        w11[k] = x1 * y1;
+        rests[k] = rest > 0 ? rest * fill : 0.0f;
     }
 }
 
-/* Row i of up to WARP_LANES planes. `cells` holds the source cell by cell, [nx * ny + 1][WARP_LANES], the last all 0. */
-OCTOBEV_INLINE void warp_row(const Warp *warp, const float *OCTOBEV_RESTRICT cells, ptrdiff_t lanes,
-                             float *OCTOBEV_RESTRICT out, ptrdiff_t i)
-{
-    const ptrdiff_t plane = warp->target_nx * warp->target_ny;
-    float sampled[WARP_CELLS * WARP_LANES];
-    WarpTaps taps;
-    for (ptrdiff_t first = 0; first < warp->target_ny; first += WARP_CELLS) {
-        ptrdiff_t left = warp->target_ny - first, count = left < WARP_CELLS ? left : WARP_CELLS;
-        find_taps(warp, i, first, &taps);
-        for (ptrdiff_t k = 0; k < count; k++) {
-            float *to = sampled + k * WARP_LANES;
-            const float *a = cells + (ptrdiff_t)taps.cell[0][k] * WARP_LANES;
-            const float *b = cells + (ptrdiff_t)taps.cell[1][k] * WARP_LANES;
-            const float *c = cells + (ptrdiff_t)taps.cell[2][k] * WARP_LANES;
-            const float *d = cells + (ptrdiff_t)taps.cell[3][k] * WARP_LANES;
-            const float wa = taps.weight[0][k], wb = taps.weight[1][k], wc = taps.weight[2][k], wd = taps.weight[3][k];
-            const float rest = taps.rest[k];
 #ifdef OCTOBEV_VECTORS
-            *(f16 *)to = wa * *(const f16 *)a + wb * *(const f16 *)b + wc * *(const f16 *)c + wd * *(const f16 *)d + rest;
-#else
-            for (int lane = 0; lane < WARP_LANES; lane++)
-                to[lane] = wa * a[lane] + wb * b[lane] + wc * c[lane] + wd * d[lane] + rest;
-#endif
-        }
-        transpose(sampled, WARP_LANES, out + i * warp->target_ny + first, plane, count, lanes);
+static void add_fours(WarpPlan *plan, int first, int last)
+{
+    for (int t = first; t < last; t += 4)
+        plan->four[plan->fours++] = t + 4 <= plan->count ? t : plan->count - 4;
+}
+
+/* Strips where squares lie in a row, the last of a row reaching back; fours for what is between. */
+static void find_strips(WarpPlan *plan)
+{
+    int done = 0, end;
+    plan->strips = plan->fours = 0;
+    for (int begin = 0; begin < plan->count; begin = end) {
+        for (end = begin + 1; end < plan->count && plan->cell[end] == plan->cell[end - 1] + 1;)
+            end++;
+        if (end - begin < 8)
+            continue;
+        add_fours(plan, done, begin);
+        for (int t = begin; t < end; t += 8)
+            plan->strip[plan->strips++] = t + 8 <= end ? t : end - 8;
+        done = end;
+    }
+    add_fours(plan, done, plan->count);
+}
+
+/* Eight cells of some planes, from cell t of the plan on. Hardware does not foresee that the next planes are read and
+ * written at the same place: it is asked for here. */
+OCTOBEV_INLINE void sample_strip(const Warp *warp, const WarpPlan *plan, int t, const float *source, float *out,
+                                 int planes)
+{
+    const ptrdiff_t along = warp->ny > 1, across = warp->nx > 1 ? warp->ny : 0;
+    const ptrdiff_t source_plane = warp->nx * warp->ny, out_plane = warp->target_nx * warp->target_ny;
+    const f8 wa = *(const f8 *)(plan->weight[0] + t), wb = *(const f8 *)(plan->weight[1] + t);
+    const f8 wc = *(const f8 *)(plan->weight[2] + t), wd = *(const f8 *)(plan->weight[3] + t);
+    const f8 rest = *(const f8 *)(plan->rest + t);
+    const i8 counts_a = wa > 0, counts_b = wb > 0, counts_c = wc > 0, counts_d = wd > 0;
+    source += plan->cell[t];
+    out += t;
+    for (int plane = 0; plane < planes; plane++, source += source_plane, out += out_plane) {
+        OCTOBEV_PREFETCH(source + planes * source_plane);
+        OCTOBEV_PREFETCH(out + planes * out_plane);
+        f8 a = (f8)((i8)*(const f8 *)source & counts_a);
+        f8 b = (f8)((i8)*(const f8 *)(source + along) & counts_b);
+        f8 c = (f8)((i8)*(const f8 *)(source + across) & counts_c);
+        f8 d = (f8)((i8)*(const f8 *)(source + across + along) & counts_d);
+        *(f8 *)out = wa * a + wb * b + wc * c + wd * d + rest;
     }
 }
 
-static ptrdiff_t warp_parts(const Warp *warp) { return (warp->planes + WARP_LANES - 1) / WARP_LANES; }
+/* The corners of a square of the source, whose two lines are `across` apart. */
+OCTOBEV_INLINE f4 square(const float *first, ptrdiff_t across)
+{
+    return __builtin_shufflevector(*(const f2 *)first, *(const f2 *)(first + across), 0, 1, 2, 3);
+}
 
-/* Floats of a part's room: [nx * ny + 1][WARP_LANES], the last cell all 0. */
-static ptrdiff_t warp_room(const Warp *warp) { return (warp->nx * warp->ny + 1) * WARP_LANES; }
+/* Four cells of some planes, from cell t of the plan on; the source has two columns at least. */
+OCTOBEV_INLINE void sample_four(const Warp *warp, const WarpPlan *plan, int t, const float *source, float *out,
+                                int planes)
+{
+    const ptrdiff_t across = warp->nx > 1 ? warp->ny : 0;
+    const ptrdiff_t source_plane = warp->nx * warp->ny, out_plane = warp->target_nx * warp->target_ny;
+    const f4 wa = *(const f4 *)(plan->weight[0] + t), wb = *(const f4 *)(plan->weight[1] + t);
+    const f4 wc = *(const f4 *)(plan->weight[2] + t), wd = *(const f4 *)(plan->weight[3] + t);
+    const f4 rest = *(const f4 *)(plan->rest + t);
+    const i4 counts_a = wa > 0, counts_b = wb > 0, counts_c = wc > 0, counts_d = wd > 0;
+    const int32_t *cell = plan->cell + t;
+    out += t;
+    for (int plane = 0; plane < planes; plane++, source += source_plane, out += out_plane) {
+        f4 corners[4];
+        OCTOBEV_PREFETCH(source + planes * source_plane + cell[0]);
+        OCTOBEV_PREFETCH(out + planes * out_plane);
+        transpose_lines(square(source + cell[0], across), square(source + cell[1], across),
+                        square(source + cell[2], across), square(source + cell[3], across), corners);
+        f4 a = (f4)((i4)corners[0] & counts_a), b = (f4)((i4)corners[1] & counts_b);
+        f4 c = (f4)((i4)corners[2] & counts_c), d = (f4)((i4)corners[3] & counts_d);
+        *(f4 *)out = wa * a + wb * b + wc * c + wd * d + rest;
+    }
+}
 
-/* WARP_LANES planes, or what is left: turned into cells, sampled, turned back. Planes are read and written in long
- * runs, which costs half of picking four values of each plane for each cell when they come from memory. */
+OCTOBEV_INLINE void sample_planes(const Warp *warp, const WarpPlan *plan, const float *source, float *out, int planes)
+{
+    for (int s = 0; s < plan->strips; s++)
+        sample_strip(warp, plan, plan->strip[s], source, out, planes);
+    for (int f = 0; f < plan->fours; f++)
+        sample_four(warp, plan, plan->four[f], source, out, planes);
+}
+#endif
+
+/* One plane cell by cell: the same in plain C. */
+OCTOBEV_INLINE void sample_cells(const Warp *warp, const WarpPlan *plan, const float *source, float *out)
+{
+    const ptrdiff_t along = warp->ny > 1, across = warp->nx > 1 ? warp->ny : 0;
+    for (int t = 0; t < plan->count; t++) {
+        const float *first = source + plan->cell[t];
+        const float wa = plan->weight[0][t], wb = plan->weight[1][t], wc = plan->weight[2][t], wd = plan->weight[3][t];
+        const float a = wa > 0 ? first[0] : 0, b = wb > 0 ? first[along] : 0;
+        const float c = wc > 0 ? first[across] : 0, d = wd > 0 ? first[across + along] : 0;
+        out[t] = wa * a + wb * b + wc * c + wd * d + plan->rest[t];
+    }
+}
+
+/* The target in parts of cells that are neighbours in memory, all about as long. */
+static ptrdiff_t warp_parts(const Warp *warp)
+{
+    return (warp->target_nx * warp->target_ny + WARP_CELLS - 1) / WARP_CELLS;
+}
+
+/* How many of some threads are worth it. */
+static int warp_threads(const Warp *warp, int threads)
+{
+    const ptrdiff_t worth = warp->planes * warp->target_nx * warp->target_ny / WARP_VALUES;
+    return worth < threads ? (int)(worth > 1 ? worth : 1) : threads;
+}
+
+/* The first cell of a part. */
+OCTOBEV_INLINE ptrdiff_t part_begin(const Warp *warp, ptrdiff_t part)
+{
+    const ptrdiff_t cells = warp->target_nx * warp->target_ny, parts = warp_parts(warp), longer = cells % parts;
+    return part * (cells / parts) + (part < longer ? part : longer);
+}
+
+/* Where all cells of a part lie is found out once, then plane after plane is sampled there. */
 OCTOBEV_CLONES
-static void warp_planes_part(void *job, ptrdiff_t part)
+static void warp_part(void *job, ptrdiff_t part)
 {
     const Warp *warp = (const Warp *)job;
-    const ptrdiff_t first = part * WARP_LANES, plane = warp->nx * warp->ny;
-    const ptrdiff_t lanes = warp->planes - first < WARP_LANES ? warp->planes - first : WARP_LANES;
-    float *cells = warp->cells + part * warp_room(warp);
-    memset(cells + plane * WARP_LANES, 0, WARP_LANES * sizeof(float));
-    if (lanes < WARP_LANES)
-        memset(cells, 0, (size_t)plane * WARP_LANES * sizeof(float));
-    transpose(warp->source + first * plane, plane, cells, WARP_LANES, lanes, plane);
-    for (ptrdiff_t i = 0; i < warp->target_nx; i++)
-        warp_row(warp, cells, lanes, warp->out + first * warp->target_nx * warp->target_ny, i);
+    const ptrdiff_t source_plane = warp->nx * warp->ny, out_plane = warp->target_nx * warp->target_ny;
+    const ptrdiff_t first = part_begin(warp, part), end = part_begin(warp, part + 1);
+    const float *source = warp->source;
+    float *out = warp->out + first;
+    ptrdiff_t plane = 0;
+    WarpPlan plan;
+    plan.count = (int)(end - first);
+    for (ptrdiff_t at = first; at < end;) {
+        ptrdiff_t i = at / warp->target_ny, j = at % warp->target_ny;
+        ptrdiff_t left = end - at, row = warp->target_ny - j, count = left < row ? left : row;
+        plan_row(warp, i, (int32_t)j, (int32_t)count, &plan, (int)(at - first));
+        at += count;
+    }
+#ifdef OCTOBEV_VECTORS
+    if (warp->ny > 1 && plan.count >= 4) {
+        find_strips(&plan);
+        for (; plane + WARP_PLANES <= warp->planes; plane += WARP_PLANES)
+            sample_planes(warp, &plan, source + plane * source_plane, out + plane * out_plane, WARP_PLANES);
+        for (; plane < warp->planes; plane++)
+            sample_planes(warp, &plan, source + plane * source_plane, out + plane * out_plane, 1);
+    }
+#endif
+    for (; plane < warp->planes; plane++)
+        sample_cells(warp, &plan, source + plane * source_plane, out + plane * out_plane);
 }
 
 /* Nearest cell; halves go up. First where some cells lie, which takes no choice and is done side by side, then what is

@@ -9,7 +9,6 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport free, malloc
 
 import numpy as np
 
@@ -32,11 +31,10 @@ cdef extern from "warp.h" nogil:
         float fill
         const float* source
         float* out
-        float* cells
 
     ptrdiff_t warp_parts(const Warp* warp) noexcept
-    ptrdiff_t warp_room(const Warp* warp) noexcept
-    void warp_planes_part(void* job, ptrdiff_t part) noexcept
+    int warp_threads(const Warp* warp, int threads) noexcept
+    void warp_part(void* job, ptrdiff_t part) noexcept
     void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i, double half) noexcept
 
 cdef CrewRun crew_run = <CrewRun> PyCapsule_GetPointer(crew.RUN, "octobev._ext.crew.run")
@@ -49,7 +47,10 @@ def warp_planes(
     float fill=0.0,
     int num_threads=1,
 ):
-    """Sample every plane, bilinear; cells outside of the source count as `fill`."""
+    """Sample every plane, bilinear; cells outside of the source count as `fill`.
+
+    Of `num_threads` so many take part as come in time to help: one for each 2**18 values.
+    """
     cdef Warp warp
     cdef int threads = require_threads(num_threads)
     require(out.shape[0] == source.shape[0], "planes of out", f"{source.shape[0]}", out.shape[0])
@@ -63,12 +64,8 @@ def warp_planes(
         out[:, :, :] = fill
         return
     warp.source, warp.out = &source[0, 0, 0], &out[0, 0, 0]
-    warp.cells = <float*> malloc(warp_parts(&warp) * warp_room(&warp) * sizeof(float))
-    if warp.cells is NULL:
-        raise MemoryError()
     with nogil:
-        crew_run(threads, warp_parts(&warp), warp_planes_part, &warp)
-        free(warp.cells)
+        crew_run(warp_threads(&warp, threads), warp_parts(&warp), warp_part, &warp)
 
 
 def warp_mask(

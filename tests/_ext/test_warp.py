@@ -58,6 +58,61 @@ def test_thin_sources(source_shape):
     np.testing.assert_allclose(out, warped(source, matrix, (6, 7), 1.5), atol=2e-6)
 
 
+@pytest.mark.parametrize("count", [1, 4, 7])
+@pytest.mark.parametrize("angle_rad", [*np.linspace(-np.pi, np.pi, 9), 1e-4, -0.01, 0.05, -0.12, 0.3, 1.55])
+def test_every_rotation_and_number_of_planes_equals_reference(angle_rad, count):
+    """Larger than one part of the work; turned around the middle, and shifted by parts of cells."""
+    source, middle = planes(count, 61, 47), np.array([30.3, 23.4])
+    matrix = turn(angle_rad)
+    matrix[:, 2] = middle - matrix[:, :2] @ middle
+    out = np.full((count, 64, 53), np.nan, np.float32)
+    warp.warp_planes(source, matrix, out, 0.5)
+    np.testing.assert_allclose(out, warped(source, matrix, (64, 53), 0.5), atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    "matrix", [[[2.0, 0, 1.5], [0, 1, 0.25]], [[0.5, 0.25, 0], [-0.1, 3, 4]], [[0, 1, 0], [1, 0, 0.5]]]
+)
+def test_scales_and_exchanged_axes(matrix):
+    source, matrix = planes(6, 33, 40), np.array(matrix)
+    out = np.full((6, 41, 32), np.nan, np.float32)
+    warp.warp_planes(source, matrix, out)
+    np.testing.assert_allclose(out, warped(source, matrix, (41, 32)), atol=3e-6)
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (30, 64), (70, 31)])
+@pytest.mark.parametrize(
+    "matrix",
+    [IDENTITY, turn(0, 3.0, -5.0), turn(0, 0.5, 8.0), turn(0, -2.0, 0.25), turn(0.05, 1.3, -0.7), turn(0.8, 4, -6)],
+)
+def test_cells_without_weight_do_not_count_whatever_they_hold(matrix, shape):
+    """What no target cell has weight for, inside of the source and around it in memory, is not a number."""
+    memory = np.full((7, 40, 50), np.nan, np.float32)
+    source = memory[1:-1]
+    source[:] = planes(5, 40, 50)
+    x, y = positions(matrix, shape)
+    wanted = warped(source, matrix, shape, -1.5)
+    used = np.zeros(source.shape[1:], np.bool_)
+    for i in range(40):
+        for j in range(50):
+            used[i, j] = ((np.abs(x - i) < 1) & (np.abs(y - j) < 1)).any()
+    assert not used.all()
+    source[:, ~used] = np.nan
+    out = np.full((5, *shape), np.nan, np.float32)
+    warp.warp_planes(source, matrix, out, -1.5)
+    np.testing.assert_allclose(out, wanted, atol=3e-6)
+
+
+@pytest.mark.parametrize("angle_rad", [0.0, 0.05, 0.8])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 1), (5, 11), (47, 61)])
+def test_nothing_is_written_around_the_target(shape, angle_rad):
+    memory = np.full((8, *shape), 77, np.float32)
+    source, matrix = planes(6, 20, 30), turn(angle_rad, 0.5, 1.25)
+    warp.warp_planes(source, matrix, memory[1:-1])
+    np.testing.assert_allclose(memory[1:-1], warped(source, matrix, shape), atol=3e-6)
+    assert (memory[[0, -1]] == 77).all()
+
+
 def test_identity_changes_no_bit():
     source = planes()
     out = np.empty_like(source)
@@ -94,7 +149,7 @@ def test_values_that_are_not_numbers_stay_where_they_are():
 
 @pytest.mark.parametrize("num_threads", [2, 4])
 def test_threads_change_no_bit(num_threads):
-    source, matrix = planes(3, 37, 65), turn(0.3, 2.2, -1.1)
+    source, matrix = planes(9, 320, 365), turn(0.07, 2.2, -1.1)  # enough for four threads
     one, many = np.empty_like(source), np.empty_like(source)
     warp.warp_planes(source, matrix, one)
     warp.warp_planes(source, matrix, many, num_threads=num_threads)
