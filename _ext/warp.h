@@ -231,10 +231,10 @@ static void warp_part(void *job, ptrdiff_t part)
 }
 
 /* Nearest cell; halves go up. First where some cells lie, which takes no choice and is done side by side, then what is
- * there. `half` is what makes rounding down rounding to the nearest. */
+ * there. */
 OCTOBEV_CLONES
 static void warp_mask_row(const Warp *warp, const uint8_t *OCTOBEV_RESTRICT source, uint8_t *OCTOBEV_RESTRICT out,
-                          ptrdiff_t i, double half)
+                          ptrdiff_t i)
 {
     const double *m = warp->source_from_target;
     const double nx = (double)warp->nx, ny = (double)warp->ny;
@@ -243,8 +243,8 @@ static void warp_mask_row(const Warp *warp, const uint8_t *OCTOBEV_RESTRICT sour
     for (ptrdiff_t first = 0; first < warp->target_ny; first += MASK_CELLS) {
         ptrdiff_t left = warp->target_ny - first, count = left < MASK_CELLS ? left : MASK_CELLS;
         for (int k = 0; k < MASK_CELLS; k++) {
-            double x = floor(m[0] * (double)i + m[1] * (double)(int32_t)(first + k) + m[2] + half);
-            double y = floor(m[3] * (double)i + m[4] * (double)(int32_t)(first + k) + m[5] + half);
+            double x = floor(m[0] * (double)i + m[1] * (double)(int32_t)(first + k) + m[2] + 0.5);
+            double y = floor(m[3] * (double)i + m[4] * (double)(int32_t)(first + k) + m[5] + 0.5);
             int inside = (x >= 0) & (y >= 0) & (x < nx) & (y < ny);
             cells[k] = (int32_t)(inside ? x * ny + y : -1.0);
         }

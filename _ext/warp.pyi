@@ -13,5 +13,4 @@ def warp_mask(
     source_from_target: NDArray[np.float64],
     out: NDArray[np.uint8],
     num_threads: int = 1,
-    half: float = 0.5,
 ) -> None: ...

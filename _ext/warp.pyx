@@ -35,7 +35,7 @@ cdef extern from "warp.h" nogil:
     ptrdiff_t warp_parts(const Warp* warp) noexcept
     int warp_threads(const Warp* warp, int threads) noexcept
     void warp_part(void* job, ptrdiff_t part) noexcept
-    void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i, double half) noexcept
+    void warp_mask_row(const Warp* warp, const uint8_t* source, uint8_t* out, ptrdiff_t i) noexcept
 
 cdef CrewRun crew_run = <CrewRun> PyCapsule_GetPointer(crew.RUN, "octobev._ext.crew.run")
 
@@ -73,12 +73,8 @@ def warp_mask(
     const float64_t[:, :] source_from_target not None,  # IN [2, 3]
     uint8_t[:, ::1] out not None,                       # OUT [nx of the target, ny of the target]
     int num_threads=1,
-    double half=0.5,
 ):
-    """Take the nearest cell; 0 outside of the source.
-
-    `half` is added to positions before they are rounded down; 0 where the matrix has it already.
-    """
+    """Take the nearest cell; 0 outside of the source."""
     cdef Warp warp
     cdef ptrdiff_t i
     cdef int threads = require_threads(num_threads)
@@ -90,7 +86,7 @@ def warp_mask(
         out[:, :] = 0
         return
     for i in prange(warp.target_nx, nogil=True, num_threads=threads, schedule="static"):
-        warp_mask_row(&warp, &source[0, 0], &out[0, 0], i, half)
+        warp_mask_row(&warp, &source[0, 0], &out[0, 0], i)
 
 
 cdef int _describe(

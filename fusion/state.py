@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,15 @@ def _affine_cells(
     )
 
 
+def _planar_numbers(motion: Pose) -> tuple[float, float, float, float]:
+    """Cosine, sine, x and y of :func:`planar_motion`, without making a pose and checking it."""
+    (forward, _, _, x), (left, _, _, y) = motion.matrix[:2].tolist()
+    length = math.hypot(forward, left)
+    if length == 0:  # straight up: there is no heading
+        return 1.0, 0.0, x, y
+    return forward / length, left / length, x, y
+
+
 def carry_raster(
     raster: NDArray[np.float32], grid: BevGrid, before_from_now: Pose, out: NDArray[np.float32], num_threads: int = 1
 ) -> None:
@@ -77,11 +86,82 @@ def carry_raster(
     before_from_now : ego-motion; only its planar part is used
     """
     origin = (grid.x_min_m, grid.y_min_m)
-    # what planar_motion takes, without making a pose and checking it
-    (forward, _, _, x), (left, _, _, y) = before_from_now.matrix[:2].tolist()
-    length = math.hypot(forward, left)
-    matrix = _affine_cells(forward / length, left / length, x - origin[0], y - origin[1], origin, grid.resolution_m)
+    cos, sin, x, y = _planar_numbers(before_from_now)
+    matrix = _affine_cells(cos, sin, x - origin[0], y - origin[1], origin, grid.resolution_m)
     warp.warp_planes(raster, matrix, out, num_threads=num_threads)
+
+
+class GroundWindow:
+    """Where a square of cells lies that are fixed to the ground, around an ego grid, and moves along by whole cells.
+
+    All in plain numbers: a step asks for it several times, and a pose is made and checked in the time of all of them.
+
+    Parameters
+    ----------
+    grid : the ego grid that the window must cover at any heading
+
+    Attributes
+    ----------
+    side : cells along each axis
+    """
+
+    def __init__(self, grid: BevGrid) -> None:
+        self.grid = grid
+        self._middle = (grid.x_min_m + grid.x_max_m) / 2, (grid.y_min_m + grid.y_max_m) / 2
+        radius = math.hypot(grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m) / 2
+        self.side = 2 * (math.ceil(radius / grid.resolution_m) + _MARGIN_CELLS)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: the ground frame is that of the ego."""
+        self._cos, self._sin, self._x, self._y = 1.0, 0.0, 0.0, 0.0  # ground_from_ego
+        self._corner = self._wanted_corner()
+
+    def move(self, before_from_now: Pose) -> tuple[int, int]:
+        """Follow the ego; returns by how many cells the window moved along each axis, see :func:`_scrolled`."""
+        cos, sin, x, y = _planar_numbers(before_from_now)
+        before_cos, before_sin = self._cos, self._sin
+        self._x += before_cos * x - before_sin * y
+        self._y += before_sin * x + before_cos * y
+        turned_cos, turned_sin = before_cos * cos - before_sin * sin, before_sin * cos + before_cos * sin
+        length = math.hypot(turned_cos, turned_sin)
+        self._cos, self._sin = turned_cos / length, turned_sin / length
+        before, self._corner = self._corner, self._wanted_corner()
+        return self._corner[0] - before[0], self._corner[1] - before[1]
+
+    @property
+    def ego_from_window(self) -> Pose:
+        """Maps the window frame (origin at the window's lower corner) to the ego frame of the latest :meth:`move`."""
+        cos, sin, x, y = self._ego_from_window()
+        return Pose(np.array([[cos, -sin, 0, x], [sin, cos, 0, y], [0, 0, 1, 0], [0, 0, 0, 1]]))
+
+    def window_cells(self) -> NDArray[np.float64]:
+        """Affine map [2, 3] of cell indices of the ego grid to those of the window."""
+        x, y = self._window_from_ego_m()
+        origin = (self.grid.x_min_m, self.grid.y_min_m)
+        return _affine_cells(self._cos, self._sin, x, y, origin, self.grid.resolution_m)
+
+    def ego_cells(self) -> NDArray[np.float64]:
+        """Affine map [2, 3] of cell indices of the window to those of the ego grid."""
+        cos, sin, x, y = self._ego_from_window()
+        grid = self.grid
+        return _affine_cells(cos, sin, x - grid.x_min_m, y - grid.y_min_m, (0.0, 0.0), grid.resolution_m)
+
+    def _window_from_ego_m(self) -> tuple[float, float]:
+        resolution = self.grid.resolution_m
+        return self._x - self._corner[0] * resolution, self._y - self._corner[1] * resolution
+
+    def _ego_from_window(self) -> tuple[float, float, float, float]:
+        x, y = self._window_from_ego_m()
+        cos, sin = self._cos, self._sin
+        return cos, -sin, -(cos * x + sin * y), sin * x - cos * y
+
+    def _wanted_corner(self) -> tuple[int, int]:
+        resolution, half = self.grid.resolution_m, self.side // 2
+        x, y = self._middle
+        i = round((self._cos * x - self._sin * y + self._x) / resolution)
+        j = round((self._sin * x + self._cos * y + self._y) / resolution)
+        return i - half, j - half
 
 
 class RollingMap:
@@ -104,13 +184,11 @@ class RollingMap:
             raise InvalidArgument(expected("channels", "at least 1", channels))
         self.grid = grid
         self.channels = channels
-        resolution = grid.resolution_m
-        self._middle = np.array([(grid.x_min_m + grid.x_max_m) / 2, (grid.y_min_m + grid.y_max_m) / 2])
-        radius = math.hypot(grid.x_max_m - grid.x_min_m, grid.y_max_m - grid.y_min_m) / 2
-        self.side = 2 * (math.ceil(radius / resolution) + _MARGIN_CELLS)
+        self._window = GroundWindow(grid)
+        self.side = self._window.side
         self.values = np.zeros((self.side**2, channels), dtype=np.float32)
         self.observed = np.zeros(self.side**2, dtype=np.uint8)
-        centres = (np.arange(self.side) + 0.5) * resolution
+        centres = (np.arange(self.side) + 0.5) * grid.resolution_m
         x, y = np.meshgrid(centres, centres, indexing="ij")
         self.points = np.ascontiguousarray(np.stack((x, y, np.zeros_like(x)), axis=-1).reshape(-1, 3))
         self.reset()
@@ -119,25 +197,22 @@ class RollingMap:
         """Forget everything; the ground frame begins anew at the ego."""
         self.values[:] = 0
         self.observed[:] = 0
-        self._ground_from_ego = Pose.identity()
         self._nearest: NDArray[np.int64] | None = None
-        self._corner = self._wanted_corner()
+        self._window.reset()
 
     def move(self, before_from_now: Pose) -> None:
         """Follow the ego: `before_from_now` is `ego_before_from_ego_now`; only its planar part counts."""
-        self._ground_from_ego = self._ground_from_ego @ planar_motion(before_from_now)
         self._nearest = None
-        corner = self._wanted_corner()
-        shift = corner - self._corner
-        if shift.any():
-            self._scroll(int(shift[0]), int(shift[1]))
-            self._corner = corner
+        shift = self._window.move(before_from_now)
+        if any(shift):
+            for array in (self.values, self.observed):
+                cells = array.reshape(self.side, self.side, -1)
+                cells[:] = _scrolled(cells, shift)
 
     @property
     def ego_from_window(self) -> Pose:
         """Maps the window frame (that of :attr:`points`) to the ego frame of the latest :meth:`move`."""
-        x, y = self._corner * self.grid.resolution_m
-        return self._ground_from_ego.inverse() @ Pose.planar(float(x), float(y), 0.0)
+        return self._window.ego_from_window
 
     def points_ego(self) -> NDArray[np.float64]:
         """Cell centres in the ego frame, float64 [cells, 2], metres."""
@@ -152,7 +227,7 @@ class RollingMap:
         values : float32 [channels, nx, ny], bilinear, new memory
         observed : bool [nx, ny], nearest cell
         """
-        matrix = self._cells_matrix()
+        matrix = self._window.window_cells()
         planes = np.ascontiguousarray(self.values.T).reshape(self.channels, self.side, self.side)
         values = np.empty((self.channels, *self.grid.shape), dtype=np.float32)
         warp.warp_planes(planes, matrix, values, num_threads=num_threads)
@@ -161,7 +236,8 @@ class RollingMap:
     def nearest_cells(self) -> NDArray[np.int64]:
         """For each cell of the ego grid the window row whose centre is nearest, int64 [nx, ny]."""
         if self._nearest is None:
-            matrix = self.nearest_matrix()
+            matrix = self._window.window_cells()
+            matrix[:, 2] += 0.5  # rounding down is rounding to the nearest then
             nx, ny = self.grid.shape
             i, j = np.arange(nx)[:, np.newaxis], np.arange(ny)
             u = np.floor(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]).astype(np.int64)
@@ -169,39 +245,13 @@ class RollingMap:
             self._nearest = u * self.side + v
         return self._nearest
 
-    def nearest_matrix(self) -> NDArray[np.float64]:
-        """Affine map [2, 3] of cell indices of the ego grid to those of the window, to be rounded down."""
-        matrix = self._cells_matrix()
-        matrix[:, 2] += 0.5
-        return matrix
-
-    def _cells_matrix(self) -> NDArray[np.float64]:
-        origin = (self.grid.x_min_m, self.grid.y_min_m)
-        window_from_ego = self.ego_from_window.inverse()
-        return source_from_target_cells((0.0, 0.0), origin, self.grid.resolution_m, window_from_ego)
-
-    def _wanted_corner(self) -> NDArray[np.int64]:
-        middle = self._ground_from_ego.rotation[:2, :2] @ self._middle + self._ground_from_ego.translation_m[:2]
-        corner: NDArray[np.int64] = np.round(middle / self.grid.resolution_m).astype(np.int64) - self.side // 2
-        return corner
-
-    def _scroll(self, di: int, dj: int) -> None:
-        side = self.side
-        keep_i, from_i = _overlap(di, side)
-        keep_j, from_j = _overlap(dj, side)
-        for array in (self.values, self.observed):
-            old = array.reshape(side, side, -1)
-            new = np.zeros_like(old)
-            new[keep_i, keep_j] = old[from_i, from_j]
-            old[:] = new
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """One look at the ground.
 
     now, before : bool [nx, ny], cells of the ego grid that are seen now, that were seen before
-    window : uint8 [cells] of the window that travels with the ego: 0 off the grid, 1 on it, 2 seen now
+    window : uint8 [side, side], cells of the window that travels with the ego: 0 off the grid, 1 on it, 2 seen now
     """
 
     now: NDArray[np.bool_]
@@ -221,26 +271,26 @@ class ObservedGround:
     """
 
     def __init__(self, grid: BevGrid) -> None:
-        self._map = RollingMap(grid, 1)
+        self._window = GroundWindow(grid)
+        self._seen = np.zeros((self._window.side, self._window.side), np.uint8)
 
     def reset(self) -> None:
         """Forget everything."""
-        self._map.reset()
+        self._window.reset()
+        self._seen[:] = 0
 
     def move(self, before_from_now: Pose) -> None:
         """Follow the ego: `before_from_now` is `ego_before_from_ego_now`."""
-        self._map.move(before_from_now)
+        shift = self._window.move(before_from_now)
+        if any(shift):
+            self._seen = _scrolled(self._seen, shift)
 
     def look(self, seen: NDArray[np.bool_]) -> Look:
         """Work out what it means that these cells are seen now, bool [nx, ny]; changes nothing, see :meth:`take`."""
-        window, grid, side = self._map, self._map.grid, self._map.side
-        before = np.empty(grid.shape, np.uint8)
-        warp.warp_mask(window.observed.reshape(side, side), window.nearest_matrix(), before, half=0.0)
-        origin = (grid.x_min_m, grid.y_min_m)
-        matrix = source_from_target_cells(origin, (0.0, 0.0), grid.resolution_m, window.ego_from_window)
-        now = np.empty((side, side), np.uint8)
-        warp.warp_mask(seen.astype(np.uint8) + _ON_GRID, matrix, now)
-        return Look(seen, before != 0, now.ravel())
+        before, now = np.empty(seen.shape, np.uint8), np.empty_like(self._seen)
+        warp.warp_mask(self._seen, self._window.window_cells(), before)
+        warp.warp_mask(seen.view(np.uint8) + _ON_GRID, self._window.ego_cells(), now)
+        return Look(seen, before != 0, now)
 
     def take(self, look: Look, *, seen: bool = True) -> NDArray[np.bool_]:
         """Take the latest look, or only forget what has left the grid; returns the cells that are or were seen.
@@ -254,13 +304,20 @@ class ObservedGround:
         -------
         bool [nx, ny], in new memory.
         """
-        window = self._map
-        window.observed *= look.window != 0
+        self._seen *= look.window != 0
         if not seen:
             return look.before.copy()
-        window.observed |= look.window == _SEEN
+        self._seen |= look.window == _SEEN
         observed: NDArray[np.bool_] = look.before | look.now
         return observed
+
+
+def _scrolled(cells: NDArray[Any], shift: tuple[int, int]) -> NDArray[Any]:
+    """What cells [side, side, ...] hold when the window has moved by so many cells; 0 in new ones. New memory."""
+    (to_i, from_i), (to_j, from_j) = (_overlap(moved, len(cells)) for moved in shift)
+    scrolled = np.zeros_like(cells)
+    scrolled[to_i, to_j] = cells[from_i, from_j]
+    return scrolled
 
 
 def _overlap(shift: int, side: int) -> tuple[slice, slice]:

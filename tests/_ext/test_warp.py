@@ -172,15 +172,6 @@ def test_mask_takes_the_nearest_cell(matrix):
     np.testing.assert_array_equal(out, wanted)
 
 
-@pytest.mark.parametrize("matrix", [IDENTITY, turn(0.1, 1.3, -0.7), turn(0, 0.5, -1.5)])
-def test_mask_takes_the_cell_below_where_the_matrix_rounds_itself(matrix):
-    mask = (planes()[0] > 0).astype(np.uint8) * 7
-    nearest, below = np.full((2, 30, 71), 99, np.uint8)
-    warp.warp_mask(mask, matrix, nearest)
-    warp.warp_mask(mask, matrix + np.array((0.0, 0.0, 0.5)), below, half=0.0)
-    np.testing.assert_array_equal(below, nearest)
-
-
 def test_empty_rasters():
     out = np.full((2, 3, 4), np.nan, np.float32)
     warp.warp_planes(np.zeros((2, 0, 5), np.float32), IDENTITY, out, 3.0)

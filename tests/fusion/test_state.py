@@ -3,7 +3,7 @@ import pytest
 from octobev.errors import InvalidArgument
 from octobev.fusion.grid import BevGrid
 from octobev.fusion.pose import Pose
-from octobev.fusion.state import ObservedGround, RollingMap, carry_raster, planar_motion
+from octobev.fusion.state import GroundWindow, ObservedGround, RollingMap, carry_raster, planar_motion
 
 GRID = BevGrid(-4.0, 8.0, -5.0, 5.0, 0.5)
 
@@ -22,6 +22,40 @@ def peak(plane):
     """Ego coordinates of the largest value."""
     cell = np.unravel_index(int(np.argmax(plane)), plane.shape)
     return GRID.centres()[cell]
+
+
+def test_window_lies_where_a_chain_of_poses_says():
+    """However the ego tilts; the window's corner is a whole number of cells from where the ground frame begins."""
+    window, ground_from_ego = GroundWindow(GRID), Pose.identity()
+    first = window.ego_from_window.translation_m[:2] / GRID.resolution_m  # the ground frame is still that of the ego
+    corner = first.copy()
+    for k in range(50):
+        tilted = Pose.from_quaternion([0.7, 0.1 * (k % 5), 0.2], [0.01, -0.02, np.sin(0.06), np.cos(0.06)])
+        corner += window.move(tilted)
+        ground_from_ego = ground_from_ego @ planar_motion(tilted)
+    x, y = corner * GRID.resolution_m
+    expected = ground_from_ego.inverse() @ Pose.planar(x, y, 0.0)
+    np.testing.assert_allclose(window.ego_from_window.matrix, expected.matrix, atol=1e-12)
+    assert np.round(first) == pytest.approx(first)
+
+
+def test_motion_that_ends_upright_turns_nothing():
+    window, upright = GroundWindow(GRID), np.eye(4)
+    upright[:3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+    window.move(Pose(upright))
+    assert window.ego_from_window.yaw_rad == 0
+
+
+def test_cells_of_window_and_ego_are_mapped_there_and_back():
+    window = GroundWindow(GRID)
+    window.move(Pose.planar(3.3, -1.7, 0.4))
+    there, back = (np.vstack((cells, (0, 0, 1))) for cells in (window.window_cells(), window.ego_cells()))
+    np.testing.assert_allclose(there @ back, np.eye(3), atol=1e-12)
+    i, j = 5, 9
+    u, v, _ = back @ (i, j, 1)  # of the ego grid
+    centre = window.ego_from_window.apply(np.array([(i + 0.5) * GRID.resolution_m, (j + 0.5) * GRID.resolution_m, 0]))
+    corner = np.array([GRID.x_min_m, GRID.y_min_m])
+    assert (np.array([u, v]) + 0.5) * GRID.resolution_m + corner == pytest.approx(centre[:2])
 
 
 def test_window_covers_the_grid_at_every_heading():
