@@ -4,7 +4,7 @@
 
 #include "vector.h"
 
-#define WARP_CELLS 3072       /* at most, of the target in a part */
+#define WARP_CELLS 1024       /* at most, of the target in a part */
 #define WARP_PLANES 4         /* sampled together; of eight, cells drive each other out of the first cache */
 #define WARP_VALUES (1 << 18) /* for each thread: sampled in the time that a helper takes to wake up */
 #define MASK_CELLS 32
@@ -19,21 +19,16 @@ typedef struct {
     float *out;
 } Warp;
 
-/* Where some cells of the target lie, which are neighbours in memory: made once for all planes.
+/* Where some cells of the target lie, which are neighbours in memory: found out once for all planes.
  *
  * A cell reads a square of four cells of the source, of which `cell` is the first. The four are always in the source,
- * but one without weight does not count, whatever it holds.
- *
- * Small rotations leave neighbours neighbours: where eight cells of the target read eight squares in a row, they are a
- * strip, sampled by loading each corner of all squares at once. Other cells are taken in fours, square by square. Some
- * cells are in two of them, and get the same value twice. */
+ * but one without weight does not count, whatever it holds. */
 typedef struct {
-    int count, strips, fours;
+    int count;
     int32_t cell[WARP_CELLS];
     float weight[4][WARP_CELLS]; /* of the corners (0, 0), (0, 1), (1, 0), (1, 1) */
     float rest[WARP_CELLS];      /* what the fill adds */
-    int32_t strip[WARP_CELLS / 4], four[WARP_CELLS / 2]; /* first cell of each; nine squares in a row are two strips */
-} WarpPlan;
+} WarpTaps;
 
 /* Cell that starts the pair of cells around a position; the pair lies in the source where that has two cells. */
 OCTOBEV_INLINE int32_t pair_at(double position, double last)
@@ -50,7 +45,7 @@ OCTOBEV_INLINE float hat(double position, double cell)
 }
 
 /* Cells of row i from column `first` on. No choices, so that it is done side by side. */
-OCTOBEV_INLINE void plan_row(const Warp *warp, ptrdiff_t i, int32_t first, int32_t count, WarpPlan *plan, int at)
+OCTOBEV_INLINE void find_taps(const Warp *warp, ptrdiff_t i, int32_t first, int32_t count, WarpTaps *taps, int at)
 {
     const double *m = warp->source_from_target;
     const double m00_i = m[0] * (double)i, m01 = m[1], m02 = m[2], m10_i = m[3] * (double)i, m11 = m[4], m12 = m[5];
@@ -58,10 +53,10 @@ OCTOBEV_INLINE void plan_row(const Warp *warp, ptrdiff_t i, int32_t first, int32
     const double last_y = warp->ny > 2 ? (double)(warp->ny - 2) : 0.0;
     const float along = warp->ny > 1, across = warp->nx > 1, fill = warp->fill; /* is there a second cell? */
     const int32_t ny = (int32_t)warp->ny;
-    int32_t *OCTOBEV_RESTRICT cell = plan->cell + at;
-    float *OCTOBEV_RESTRICT w00 = plan->weight[0] + at, *OCTOBEV_RESTRICT w01 = plan->weight[1] + at;
-    float *OCTOBEV_RESTRICT w10 = plan->weight[2] + at, *OCTOBEV_RESTRICT w11 = plan->weight[3] + at;
-    float *OCTOBEV_RESTRICT rests = plan->rest + at;
+    int32_t *OCTOBEV_RESTRICT cell = taps->cell + at;
+    float *OCTOBEV_RESTRICT w00 = taps->weight[0] + at, *OCTOBEV_RESTRICT w01 = taps->weight[1] + at;
+    float *OCTOBEV_RESTRICT w10 = taps->weight[2] + at, *OCTOBEV_RESTRICT w11 = taps->weight[3] + at;
+    float *OCTOBEV_RESTRICT rests = taps->rest + at;
     for (int32_t k = 0; k < count; k++) {
         double x = m00_i + m01 * (double)(first + k) + m02;
         double y = m10_i + m11 * (double)(first + k) + m12;
@@ -79,43 +74,80 @@ OCTOBEV_INLINE void plan_row(const Warp *warp, ptrdiff_t i, int32_t first, int32
 }
 
 #ifdef OCTOBEV_VECTORS
-static void add_fours(WarpPlan *plan, int first, int last)
+/* Small rotations leave neighbours neighbours: where eight cells of the target, from `at` on, read eight squares in a
+ * row, they are a strip, sampled by loading each corner of all squares at once. */
+typedef struct {
+    int32_t at, cell;
+    f8 weight[4], rest;
+} WarpStrip;
+
+/* Other cells are taken in fours, square by square. */
+typedef struct {
+    int32_t at, cell[4];
+    f4 weight[4], rest;
+} WarpFour;
+
+/* In the order in which they are sampled, so that reading them passes through the first cache, where a table for each
+ * corner would meet the planes in the same lines. Some cells are in two, and get the same value twice. */
+typedef struct {
+    int strips, fours;
+    WarpStrip strip[WARP_CELLS / 4]; /* nine squares in a row are two */
+    WarpFour four[WARP_CELLS / 4 + 1];
+} WarpPlan;
+
+OCTOBEV_INLINE void add_strip(WarpPlan *plan, const WarpTaps *taps, int at)
 {
-    for (int t = first; t < last; t += 4)
-        plan->four[plan->fours++] = t + 4 <= plan->count ? t : plan->count - 4;
+    WarpStrip *strip = &plan->strip[plan->strips++];
+    strip->at = at;
+    strip->cell = taps->cell[at];
+    for (int corner = 0; corner < 4; corner++)
+        strip->weight[corner] = *(const f8 *)(taps->weight[corner] + at);
+    strip->rest = *(const f8 *)(taps->rest + at);
+}
+
+/* For the cells first .. last; the last four may reach back. */
+OCTOBEV_INLINE void add_fours(WarpPlan *plan, const WarpTaps *taps, int first, int last)
+{
+    for (int t = first; t < last; t += 4) {
+        WarpFour *four = &plan->four[plan->fours++];
+        const int at = t + 4 <= taps->count ? t : taps->count - 4;
+        four->at = at;
+        memcpy(four->cell, taps->cell + at, sizeof(four->cell));
+        for (int corner = 0; corner < 4; corner++)
+            four->weight[corner] = *(const f4 *)(taps->weight[corner] + at);
+        four->rest = *(const f4 *)(taps->rest + at);
+    }
 }
 
 /* Strips where squares lie in a row, the last of a row reaching back; fours for what is between. */
-static void find_strips(WarpPlan *plan)
+OCTOBEV_INLINE void make_plan(WarpPlan *plan, const WarpTaps *taps)
 {
     int done = 0, end;
     plan->strips = plan->fours = 0;
-    for (int begin = 0; begin < plan->count; begin = end) {
-        for (end = begin + 1; end < plan->count && plan->cell[end] == plan->cell[end - 1] + 1;)
+    for (int begin = 0; begin < taps->count; begin = end) {
+        for (end = begin + 1; end < taps->count && taps->cell[end] == taps->cell[end - 1] + 1;)
             end++;
         if (end - begin < 8)
             continue;
-        add_fours(plan, done, begin);
+        add_fours(plan, taps, done, begin);
         for (int t = begin; t < end; t += 8)
-            plan->strip[plan->strips++] = t + 8 <= end ? t : end - 8;
+            add_strip(plan, taps, t + 8 <= end ? t : end - 8);
         done = end;
     }
-    add_fours(plan, done, plan->count);
+    add_fours(plan, taps, done, taps->count);
 }
 
-/* Eight cells of some planes, from cell t of the plan on. Hardware does not foresee that the next planes are read and
- * written at the same place: it is asked for here. */
-OCTOBEV_INLINE void sample_strip(const Warp *warp, const WarpPlan *plan, int t, const float *source, float *out,
-                                 int planes)
+/* A strip of some planes. Hardware does not foresee that the next planes are read and written at the same place: it is
+ * asked for here. */
+OCTOBEV_INLINE void sample_strip(const Warp *warp, const WarpStrip *strip, const float *source, float *out, int planes)
 {
     const ptrdiff_t along = warp->ny > 1, across = warp->nx > 1 ? warp->ny : 0;
     const ptrdiff_t source_plane = warp->nx * warp->ny, out_plane = warp->target_nx * warp->target_ny;
-    const f8 wa = *(const f8 *)(plan->weight[0] + t), wb = *(const f8 *)(plan->weight[1] + t);
-    const f8 wc = *(const f8 *)(plan->weight[2] + t), wd = *(const f8 *)(plan->weight[3] + t);
-    const f8 rest = *(const f8 *)(plan->rest + t);
+    const f8 wa = strip->weight[0], wb = strip->weight[1], wc = strip->weight[2], wd = strip->weight[3];
+    const f8 rest = strip->rest;
     const i8 counts_a = wa > 0, counts_b = wb > 0, counts_c = wc > 0, counts_d = wd > 0;
-    source += plan->cell[t];
-    out += t;
+    source += strip->cell;
+    out += strip->at;
     for (int plane = 0; plane < planes; plane++, source += source_plane, out += out_plane) {
         OCTOBEV_PREFETCH(source + planes * source_plane);
         OCTOBEV_PREFETCH(out + planes * out_plane);
@@ -133,18 +165,16 @@ OCTOBEV_INLINE f4 square(const float *first, ptrdiff_t across)
     return __builtin_shufflevector(*(const f2 *)first, *(const f2 *)(first + across), 0, 1, 2, 3);
 }
 
-/* Four cells of some planes, from cell t of the plan on; the source has two columns at least. */
-OCTOBEV_INLINE void sample_four(const Warp *warp, const WarpPlan *plan, int t, const float *source, float *out,
-                                int planes)
+/* Four cells of some planes; the source has two columns at least. */
+OCTOBEV_INLINE void sample_four(const Warp *warp, const WarpFour *four, const float *source, float *out, int planes)
 {
     const ptrdiff_t across = warp->nx > 1 ? warp->ny : 0;
     const ptrdiff_t source_plane = warp->nx * warp->ny, out_plane = warp->target_nx * warp->target_ny;
-    const f4 wa = *(const f4 *)(plan->weight[0] + t), wb = *(const f4 *)(plan->weight[1] + t);
-    const f4 wc = *(const f4 *)(plan->weight[2] + t), wd = *(const f4 *)(plan->weight[3] + t);
-    const f4 rest = *(const f4 *)(plan->rest + t);
+    const f4 wa = four->weight[0], wb = four->weight[1], wc = four->weight[2], wd = four->weight[3];
+    const f4 rest = four->rest;
     const i4 counts_a = wa > 0, counts_b = wb > 0, counts_c = wc > 0, counts_d = wd > 0;
-    const int32_t *cell = plan->cell + t;
-    out += t;
+    const int32_t *cell = four->cell;
+    out += four->at;
     for (int plane = 0; plane < planes; plane++, source += source_plane, out += out_plane) {
         f4 corners[4];
         OCTOBEV_PREFETCH(source + planes * source_plane + cell[0]);
@@ -160,22 +190,22 @@ OCTOBEV_INLINE void sample_four(const Warp *warp, const WarpPlan *plan, int t, c
 OCTOBEV_INLINE void sample_planes(const Warp *warp, const WarpPlan *plan, const float *source, float *out, int planes)
 {
     for (int s = 0; s < plan->strips; s++)
-        sample_strip(warp, plan, plan->strip[s], source, out, planes);
+        sample_strip(warp, &plan->strip[s], source, out, planes);
     for (int f = 0; f < plan->fours; f++)
-        sample_four(warp, plan, plan->four[f], source, out, planes);
+        sample_four(warp, &plan->four[f], source, out, planes);
 }
 #endif
 
 /* One plane cell by cell: the same in plain C. */
-OCTOBEV_INLINE void sample_cells(const Warp *warp, const WarpPlan *plan, const float *source, float *out)
+OCTOBEV_INLINE void sample_cells(const Warp *warp, const WarpTaps *taps, const float *source, float *out)
 {
     const ptrdiff_t along = warp->ny > 1, across = warp->nx > 1 ? warp->ny : 0;
-    for (int t = 0; t < plan->count; t++) {
-        const float *first = source + plan->cell[t];
-        const float wa = plan->weight[0][t], wb = plan->weight[1][t], wc = plan->weight[2][t], wd = plan->weight[3][t];
+    for (int t = 0; t < taps->count; t++) {
+        const float *first = source + taps->cell[t];
+        const float wa = taps->weight[0][t], wb = taps->weight[1][t], wc = taps->weight[2][t], wd = taps->weight[3][t];
         const float a = wa > 0 ? first[0] : 0, b = wb > 0 ? first[along] : 0;
         const float c = wc > 0 ? first[across] : 0, d = wd > 0 ? first[across + along] : 0;
-        out[t] = wa * a + wb * b + wc * c + wd * d + plan->rest[t];
+        out[t] = wa * a + wb * b + wc * c + wd * d + taps->rest[t];
     }
 }
 
@@ -209,17 +239,18 @@ static void warp_part(void *job, ptrdiff_t part)
     const float *source = warp->source;
     float *out = warp->out + first;
     ptrdiff_t plane = 0;
-    WarpPlan plan;
-    plan.count = (int)(end - first);
+    WarpTaps taps;
+    taps.count = (int)(end - first);
     for (ptrdiff_t at = first; at < end;) {
         ptrdiff_t i = at / warp->target_ny, j = at % warp->target_ny;
         ptrdiff_t left = end - at, row = warp->target_ny - j, count = left < row ? left : row;
-        plan_row(warp, i, (int32_t)j, (int32_t)count, &plan, (int)(at - first));
+        find_taps(warp, i, (int32_t)j, (int32_t)count, &taps, (int)(at - first));
         at += count;
     }
 #ifdef OCTOBEV_VECTORS
-    if (warp->ny > 1 && plan.count >= 4) {
-        find_strips(&plan);
+    if (warp->ny > 1 && taps.count >= 4) {
+        WarpPlan plan;
+        make_plan(&plan, &taps);
         for (; plane + WARP_PLANES <= warp->planes; plane += WARP_PLANES)
             sample_planes(warp, &plan, source + plane * source_plane, out + plane * out_plane, WARP_PLANES);
         for (; plane < warp->planes; plane++)
@@ -227,7 +258,7 @@ static void warp_part(void *job, ptrdiff_t part)
     }
 #endif
     for (; plane < warp->planes; plane++)
-        sample_cells(warp, &plan, source + plane * source_plane, out + plane * out_plane);
+        sample_cells(warp, &taps, source + plane * source_plane, out + plane * out_plane);
 }
 
 /* Nearest cell; halves go up. First where some cells lie, which takes no choice and is done side by side, then what is
