@@ -119,6 +119,8 @@ class InputPlan:
         straight = intrinsics.undistorted() if spec.undistort else intrinsics
         self.intrinsics = self.placement.camera(straight, network)
         self.network_from_image = self.placement.network_from_image
+        self._box_offset, self._box_scale = self.network_from_image[:2, 2], self.network_from_image.diagonal()[:2]
+        self._last_edge = np.array(self._size) - 0.5
         plane = (spec.height, spec.width)
         self.shape = (spec.channels, *plane) if spec.layout == "nchw" else (*plane, spec.channels)
         self.dtype = np.dtype(spec.dtype)
@@ -195,9 +197,9 @@ class InputPlan:
         if self._undistort:
             corners = self._bent(boxes)
         else:
-            m = self.network_from_image
-            corners = (boxes.reshape(-1, 2, 2) - m[:2, 2]) / m.diagonal()[:2]
-        return np.clip(corners, -0.5, np.array(self._size) - 0.5).reshape(-1, 4)
+            corners = (boxes.reshape(-1, 2, 2) - self._box_offset) / self._box_scale
+        np.maximum(corners, -0.5, out=corners)
+        return np.minimum(corners, self._last_edge, out=corners).reshape(-1, 4)
 
     def _bent(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Corners, float64 [n, 2, 2], of the boxes around the outlines of undistorted boxes in the distorted image."""
