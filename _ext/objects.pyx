@@ -3,6 +3,7 @@
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint16_t
+from libc.stdlib cimport free, malloc, qsort
 
 from .border import require
 
@@ -11,6 +12,10 @@ ctypedef double float64_t
 
 cdef extern from "objects.h" nogil:
     bint any_above(const float* numbers, ptrdiff_t count, float threshold) noexcept
+
+ctypedef struct Peak:
+    float32_t score
+    ptrdiff_t place  # in the order of class, row, column
 
 
 def find_objects(
@@ -31,43 +36,47 @@ def find_objects(
     arrays hold after them is of no use.
     """
     cdef ptrdiff_t classes = heat.shape[0], h = heat.shape[1], w = heat.shape[2], most = boxes.shape[0], found
+    cdef ptrdiff_t room = classes * ((h + 1) // 2) * ((w + 1) // 2)  # no two peaks touch
+    cdef Peak* peaks
     if sides.shape[0] != 4 or sides.shape[1] != h or sides.shape[2] != w:
         require(False, "sides", f"of shape {(4, h, w)}", (sides.shape[0], sides.shape[1], sides.shape[2]))
     require(classes <= 65536, "number of classes", "at most 65536", classes)
     require(boxes.shape[1] == 4, "boxes", "of four numbers", boxes.shape[1])
     if scores.shape[0] != most or class_ids.shape[0] != most:
         require(False, "scores and class_ids", f"of length {most}", (scores.shape[0], class_ids.shape[0]))
+    peaks = <Peak*> malloc((room + 1) * sizeof(Peak))
+    if peaks == NULL:
+        raise MemoryError()
     with nogil:
-        found = _best_peaks(heat, threshold, boxes, scores, class_ids)
-        _boxes_of_peaks(sides, stride, found, boxes)
+        found = _find_peaks(heat, threshold, peaks)
+        qsort(peaks, found, sizeof(Peak), _compare)
+        found = min(found, most)
+        _boxes_of_peaks(peaks, found, sides, stride, boxes, scores, class_ids)
         found = _unsuppressed(max_overlap, found, boxes, scores, class_ids)
+    free(peaks)
     return found
 
 
-cdef ptrdiff_t _best_peaks(
-    const float32_t[:, :, :] heat, float32_t threshold, float64_t[:, ::1] boxes, float32_t[::1] scores,
-    uint16_t[::1] class_ids,
-) noexcept nogil:
-    """Put the best peaks in order; of a box only where its peak is: column, row. Returns how many there are."""
-    cdef ptrdiff_t classes = heat.shape[0], h = heat.shape[1], w = heat.shape[2], c, v, u, place, found = 0
+cdef ptrdiff_t _find_peaks(const float32_t[:, :, :] heat, float32_t threshold, Peak* peaks) noexcept nogil:
+    """Note all peaks; returns how many there are."""
+    cdef ptrdiff_t classes = heat.shape[0], h = heat.shape[1], w = heat.shape[2], c, v, u, found = 0
     for c in range(classes):
         for v in range(h):
             if not _may_hold_peaks(heat, c, v, threshold):
                 continue
             for u in range(w):
-                if not heat[c, v, u] > threshold or not _is_peak(heat, c, v, u):
-                    continue
-                place = found
-                if found < scores.shape[0]:
+                if heat[c, v, u] > threshold and _is_peak(heat, c, v, u):
+                    peaks[found] = Peak(heat[c, v, u], (c * h + v) * w + u)
                     found += 1
-                while place > 0 and scores[place - 1] < heat[c, v, u]:
-                    place -= 1
-                    if place + 1 < found:
-                        _copy(place, place + 1, boxes, scores, class_ids)
-                if place < found:
-                    boxes[place, 0], boxes[place, 1] = u, v
-                    scores[place], class_ids[place] = heat[c, v, u], <uint16_t> c
     return found
+
+
+cdef int _compare(const void* first, const void* second) noexcept nogil:
+    """The better score comes first, of equal ones the first place."""
+    cdef Peak a = (<const Peak*> first)[0], b = (<const Peak*> second)[0]
+    if a.score != b.score:
+        return -1 if a.score > b.score else 1
+    return -1 if a.place < b.place else 1
 
 
 cdef bint _may_hold_peaks(
@@ -103,39 +112,34 @@ cdef bint _is_peak(const float32_t[:, :, :] heat, ptrdiff_t c, ptrdiff_t v, ptrd
 
 
 cdef void _boxes_of_peaks(
-    const float32_t[:, :, :] sides, double stride, ptrdiff_t count, float64_t[:, ::1] boxes,
+    const Peak* peaks, ptrdiff_t count, const float32_t[:, :, :] sides, double stride, float64_t[:, ::1] boxes,
+    float32_t[::1] scores, uint16_t[::1] class_ids,
 ) noexcept nogil:
-    cdef ptrdiff_t i, u, v
+    cdef ptrdiff_t h = sides.shape[1], w = sides.shape[2], i, u, v
     cdef double x, y
     for i in range(count):
-        u, v = <ptrdiff_t> boxes[i, 0], <ptrdiff_t> boxes[i, 1]
+        u, v = peaks[i].place % w, peaks[i].place // w % h
         x, y = (u + 0.5) * stride - 0.5, (v + 0.5) * stride - 0.5
         boxes[i, 0], boxes[i, 1] = x - max(sides[0, v, u], 0.0), y - max(sides[1, v, u], 0.0)
         boxes[i, 2], boxes[i, 3] = x + max(sides[2, v, u], 0.0), y + max(sides[3, v, u], 0.0)
+        scores[i], class_ids[i] = peaks[i].score, <uint16_t> (peaks[i].place // w // h)
 
 
 cdef ptrdiff_t _unsuppressed(
     double max_overlap, ptrdiff_t count, float64_t[:, ::1] boxes, float32_t[::1] scores, uint16_t[::1] class_ids,
 ) noexcept nogil:
     """Move the boxes that stay to the front; returns how many do."""
-    cdef ptrdiff_t i, j, stay = 0
+    cdef ptrdiff_t i, j, k, stay = 0
     for i in range(count):
         for j in range(stay):
             if class_ids[j] == class_ids[i] and _overlap(boxes, i, j, max_overlap):
                 break
         else:
-            _copy(i, stay, boxes, scores, class_ids)
+            for k in range(4):
+                boxes[stay, k] = boxes[i, k]
+            scores[stay], class_ids[stay] = scores[i], class_ids[i]
             stay += 1
     return stay
-
-
-cdef void _copy(
-    ptrdiff_t source, ptrdiff_t target, float64_t[:, ::1] boxes, float32_t[::1] scores, uint16_t[::1] class_ids,
-) noexcept nogil:
-    cdef ptrdiff_t k
-    for k in range(4):
-        boxes[target, k] = boxes[source, k]
-    scores[target], class_ids[target] = scores[source], class_ids[source]
 
 
 cdef bint _overlap(const float64_t[:, ::1] boxes, ptrdiff_t i, ptrdiff_t j, double limit) noexcept nogil:
