@@ -54,14 +54,13 @@ static void lengths_observed(const float *x, const float *y, const uint8_t *obse
     }
 }
 
-/* p / (1 - p) of p = probability[i], clipped to least .. most. */
+/* p / (1 - p) in place of p, which is first clipped to least .. most. */
 OCTOBEV_CLONES
-static void odds_clipped(const float *probability, ptrdiff_t count, float least, float most,
-                         float *OCTOBEV_RESTRICT out)
+static void odds_clipped(float *probability, ptrdiff_t count, float least, float most)
 {
     for (ptrdiff_t i = 0; i < count; i++) {
         const float p = probability[i] > least ? (probability[i] < most ? probability[i] : most) : least;
-        out[i] = p / (1 - p);
+        probability[i] = p / (1 - p);
     }
 }
 

@@ -18,7 +18,7 @@ cdef extern from "outputs.h" nogil:
     void lengths_observed(
         const float* x, const float* y, const uint8_t* observed, ptrdiff_t cells, float* out,
     ) noexcept
-    void odds_clipped(const float* probability, ptrdiff_t count, float least, float most, float* out) noexcept
+    void odds_clipped(float* probability, ptrdiff_t count, float least, float most) noexcept
     double float_of_bits(uint32_t bits) noexcept
 
 
@@ -73,21 +73,19 @@ def lengths(
         lengths_observed(&vectors[0, 0, 0], &vectors[1, 0, 0], &observed[0, 0], nx * ny, &out[0, 0])
 
 
-def odds(
-    const float32_t[:, ::1] probability not None,  # IN [nx, ny], finite
+def to_odds(
+    float32_t[:, :, ::1] probability not None,  # INOUT [channels, nx, ny], finite
     float32_t least,
     float32_t most,
-    float32_t[:, ::1] out not None,                # OUT [nx, ny]
 ):
-    """`p / (1 - p)` of probabilities, which are first clipped to `least .. most`, inside of 0..1."""
-    cdef ptrdiff_t nx = probability.shape[0], ny = probability.shape[1]
-    _require_cells("out", out.shape[0], out.shape[1], nx, ny)
-    require(0 <= least <= most < 1, "least and most", "0 <= least <= most < 1", (least, most))
-    require_apart("out", out.base, probability.base)
-    if nx == 0 or ny == 0:
+    """Make odds `p / (1 - p)` of probabilities, which are first clipped to `least .. most`, inside of 0..1."""
+    cdef ptrdiff_t count = probability.shape[0] * probability.shape[1] * probability.shape[2]
+    if not 0 <= least <= most < 1:
+        require(False, "least and most", "0 <= least <= most < 1", (least, most))
+    if count == 0:
         return
     with nogil:
-        odds_clipped(&probability[0, 0], nx * ny, least, most, &out[0, 0])
+        odds_clipped(&probability[0, 0, 0], count, least, most)
 
 
 cdef int _require_cells(str what, ptrdiff_t nx, ptrdiff_t ny, ptrdiff_t wanted_nx, ptrdiff_t wanted_ny) except -1:

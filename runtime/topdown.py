@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._ext.magnitude import magnitude
-from .._ext.outputs import clear_unobserved, lengths, odds
+from .._ext.outputs import clear_unobserved, lengths, to_odds
 from ..errors import BundleError, NetworkError, expected
 from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
@@ -232,8 +232,8 @@ class TopDown:
             known = belief.copy()
             clear_unobserved(known, observed.view(np.uint8))
             return RoadLayout(self._grid, tuple(spec.classes), known, observed, seen_by.copy(), belief)
-        log_odds = np.empty_like(belief)
-        odds(belief[0], _LEAST, 1 - _LEAST, log_odds[0])
+        log_odds = belief.copy()
+        to_odds(log_odds, _LEAST, 1 - _LEAST)
         clear_unobserved(np.log(log_odds, out=log_odds), observed.view(np.uint8))
         return OccupancyGrid(self._grid, log_odds[0], observed, seen_by.copy(), float("inf"), belief[0])
 

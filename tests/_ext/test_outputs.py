@@ -60,12 +60,18 @@ def test_lengths_by_hand():
     np.testing.assert_array_equal(lengths, np.array([[0.5, 1, 1, 0, 1e-30]], np.float32))
 
 
-def test_odds_are_clipped():
-    probability, odds = np.array([[0.5, 0.75, 0.0, -0.1, 1.0, 1.1, 0.001]], np.float32), np.empty((1, 7), np.float32)
-    outputs.odds(probability, 1e-6, 1 - 1e-6, odds)
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
+@pytest.mark.parametrize("shape", [(0, 2, 2), (1, 1, 1), (1, 9, 7), (3, 16, 5)])
+def test_odds_are_those_of_numpy(shape):
+    odds = np.random.default_rng(3).normal(0.5, 0.5, shape).astype(np.float32)
+    clipped = np.clip(odds, 1e-6, 1 - 1e-6)
+    outputs.to_odds(odds, 1e-6, 1 - 1e-6)
     np.testing.assert_array_equal(odds, clipped / (1 - clipped))
-    assert odds[0, :2].tolist() == [1, 3]
+
+
+def test_odds_by_hand():
+    odds = np.array([[[0.5, 0.75, 0.0, -3.0, 0.9375, 1.0, 7.0]]], np.float32)
+    outputs.to_odds(odds, 0.2, 0.875)
+    np.testing.assert_allclose(odds, [[[1, 3, 0.25, 0.25, 7, 7, 7]]], rtol=1e-6)
 
 
 def test_refuses_shapes_that_do_not_match_and_memory_in_common():
@@ -82,9 +88,7 @@ def test_refuses_shapes_that_do_not_match_and_memory_in_common():
         outputs.lengths(np.stack((plane, plane)), mask, square)
     with pytest.raises(ValueError, match="observed must be of 4 x 4 cells, got 2 x 3"):
         outputs.lengths(np.stack((square, square)), mask, square)
-    with pytest.raises(ValueError, match="out must be of 2 x 3 cells, got 4 x 4"):
-        outputs.odds(plane, 0.1, 0.9, square)
-    with pytest.raises(ValueError, match="least and most must be 0 <= least <= most < 1"):
-        outputs.odds(plane, 0.1, 1.0, plane.copy())
     with pytest.raises(ValueError, match="out must be memory of its own"):
-        outputs.odds(plane, 0.1, 0.9, plane)
+        outputs.lengths(pair := np.stack((square, square)), np.zeros((4, 4), np.uint8), pair[1])
+    with pytest.raises(ValueError, match="least and most must be 0 <= least <= most < 1"):
+        outputs.to_odds(plane[np.newaxis], 0.1, 1.0)
