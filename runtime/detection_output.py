@@ -70,6 +70,8 @@ class DetectionOutput:
             )
             for part, meaning in ((spec, not_probabilities), (sides, _not_distances))
         )
+        # views of the memory that the network writes to
+        self._maps = [(self._heat.planes(camera), self._sides.planes(camera)) for camera in range(len(plans))]
         most = min(spec.max_detections, len(spec.classes) * -(-shape[0] // 2) * -(-shape[1] // 2))  # no two peaks touch
         self._found = np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16)
@@ -102,7 +104,7 @@ class DetectionOutput:
     def _decode(self, camera: int) -> Detections:
         spec = self._spec
         boxes, scores, class_ids = self._found
-        heat, sides = self._heat.planes(camera), self._sides.planes(camera)
+        heat, sides = self._maps[camera]
         stride, threshold, max_overlap = spec.stride or 1, spec.score_threshold, spec.max_overlap
         count = kernel.find_objects(heat, sides, stride, threshold, max_overlap, boxes, scores, class_ids)
         if not count:
