@@ -70,7 +70,7 @@ class DetectionOutput:
             )
             for part, meaning in ((spec, not_probabilities), (sides, _not_distances))
         )
-        # views of the memory that the network writes to
+        # views of the memory that the network writes to, and room for what is found, one camera after another
         self._maps = [(self._heat.planes(camera), self._sides.planes(camera)) for camera in range(len(plans))]
         most = min(spec.max_detections, len(spec.classes) * -(-shape[0] // 2) * -(-shape[1] // 2))  # no two peaks touch
         self._found = np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)
