@@ -15,7 +15,7 @@ from setuptools.command.build_py import build_py
 HEADERS = sorted(map(str, Path("_ext").glob("*.h")))
 KERNELS = (
     *("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
-    *("magnitude", "objects", "octets", "crc32", "crew", "cpuid", "seqlock"),
+    *("magnitude", "objects", "octets", "outputs", "crc32", "crew", "cpuid", "seqlock"),
 )
 FOLDERS = (
     *("_ext", "bench", "bench.peers", "bench.tuning", "cli", "fusion", "models", "replay", "replay.faults", "sources"),

@@ -10,8 +10,10 @@
 
 #if defined(__GNUC__)
 #define OCTOBEV_ALIAS __attribute__((may_alias))
+#define OCTOBEV_UNUSED __attribute__((unused)) /* not every kernel needs every width */
 #else
 #define OCTOBEV_ALIAS
+#define OCTOBEV_UNUSED
 #endif
 
 typedef OCTOBEV_ALIAS uint16_t half_bits;
@@ -20,7 +22,7 @@ typedef OCTOBEV_ALIAS uint64_t double_bits;
 
 /* The largest pattern without its sign bit, and in the first bit of `any` whether a sign bit is set. */
 #define OCTOBEV_MAGNITUDE(name, bits_t, word_t)                                                      \
-    OCTOBEV_CLONES                                                                                   \
+    OCTOBEV_CLONES OCTOBEV_UNUSED                                                                    \
     static word_t name(const bits_t *numbers, ptrdiff_t count, word_t *any)                          \
     {                                                                                                \
         const word_t sign = (word_t)((word_t)1 << (8 * sizeof(word_t) - 1)), others = (word_t)~sign; \

@@ -1,9 +1,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-def find_peaks(
-    heat: NDArray[np.float32], threshold: float, places: NDArray[np.int64], scores: NDArray[np.float32]
+def find_objects(
+    heat: NDArray[np.float32],
+    sides: NDArray[np.float32],
+    stride: float,
+    threshold: float,
+    max_overlap: float,
+    boxes: NDArray[np.float64],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.uint16],
 ) -> int: ...
-def suppress(
-    boxes: NDArray[np.float64], class_ids: NDArray[np.int64], max_overlap: float, stays: NDArray[np.uint8]
-) -> None: ...

@@ -52,5 +52,7 @@ class CorridorDirection:
 
 def doubled_angle(vectors: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Angle t, float32 in -pi/2 .. pi/2, of vectors (cos 2t, sin 2t) of any length along an axis."""
-    cosine, sine = np.moveaxis(vectors, axis, 0)
-    return np.asarray(0.5 * np.arctan2(sine, cosine), dtype=np.float32)
+    cosine, sine = (vectors[(slice(None),) * axis + (i,)] for i in (0, 1))
+    angle: NDArray[np.float32] = np.arctan2(sine, cosine, dtype=np.float32)
+    angle *= np.float32(0.5)
+    return angle

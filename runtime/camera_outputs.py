@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .._ext import lift as kernel
 from .._ext.magnitude import magnitude
+from .._ext.outputs import rows_to_planes
 from ..errors import BundleError, expected
 from ..fusion.view import aligned_zeros
 from .activations import activate
@@ -76,6 +77,8 @@ class DenseOutput:
         self._values = aligned_zeros((padded, *one))
         self._native = self._values if tensor.dtype == np.float32 else np.zeros((padded, *one), dtype=tensor.dtype)
         self._rows: NDArray[np.float32] | None = None
+        self._turns = spec.kind == "segmentation" and not (self._planes or cast_down) and spec.activation == "none"
+        self._turned: dict[int, NDArray[np.float32]] = {}
         if not self._planes:
             self._rows = self._values.reshape(-1, self.channels)
         elif cast_down:
@@ -93,6 +96,7 @@ class DenseOutput:
 
     def clear(self, camera: int) -> None:
         """Set what a camera gave to zero."""
+        self._turned.pop(camera, None)
         self._values[camera] = 0
         if self._rows is not None:
             self._rows[camera * self._pixels : (camera + 1) * self._pixels] = 0
@@ -107,7 +111,7 @@ class DenseOutput:
         values = self._values[camera]
         if self._values is not self._native:
             values[:] = self._native[camera]
-        reason = self._activate(values)
+        reason = self._turn(camera) if self._turns else self._activate(values)
         if reason is not None:
             self.clear(camera)
         elif self._planes and self._rows is not None:
@@ -127,18 +131,38 @@ class DenseOutput:
         if self._planes:
             return values.reshape(self.channels, *self.shape).copy()
         if self.spec.kind == "segmentation":
-            return np.ascontiguousarray(values.T).reshape(self.channels, *self.shape)
+            turned = self._turned.pop(camera, None)
+            return self._planes_of(values)[0] if turned is None else turned
         return (values if self.spec.layout == "rows" else values.reshape(*self.shape, self.channels)).copy()
+
+    def _planes_of(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool]:
+        """Copy rows as planes [channels, h, w]; with their largest magnitude, and whether there is a minus sign."""
+        planes = np.empty((self.channels, *self.shape), dtype=np.float32)
+        return planes, *rows_to_planes(rows, planes.reshape(self.channels, -1))
+
+    def _turn(self, camera: int) -> str | None:
+        """Check what needs no activation, and keep it as planes for :meth:`values`; returns why it is not valid."""
+        values = self._values[camera]
+        turned, largest, negative = self._planes_of(values)
+        if largest <= 1 and not negative:
+            self._turned[camera] = turned
+            return None
+        self._turned.pop(camera, None)  # what rounding took out of 0..1 is put right in `values` alone
+        return self._judge(values, largest, negative)
 
     def _activate(self, values: NDArray[np.float32]) -> str | None:
         """Apply the activation in place; returns why the values are not valid, before or after it."""
         largest, negative = magnitude(values)
-        if not math.isfinite(largest):
-            return count_not_finite(values)
-        if self.spec.activation != "none":
+        if self.spec.activation != "none" and math.isfinite(largest):
             with np.errstate(over="ignore"):
                 activate(self.spec.activation, values, axis=0 if self._planes else 1)
             largest, negative = magnitude(values)
+        return self._judge(values, largest, negative)
+
+    def _judge(self, values: NDArray[np.float32], largest: float, negative: bool) -> str | None:
+        """Why activated numbers are not valid, or None; finite ones may be too large for an exponential."""
+        if not math.isfinite(largest):
+            return count_not_finite(values)
         return None if self._meaning is None else self._meaning(values, largest, negative)
 
 
@@ -261,18 +285,13 @@ def not_probabilities(values: NDArray[np.float32], largest: float, negative: boo
     return None
 
 
-def _not_depths(values: NDArray[np.float32], largest: float, negative: bool) -> str | None:
-    """Why activated numbers cannot be depths, or None: an exponential may have left what floats can tell."""
-    return None if math.isfinite(largest) else count_not_finite(values)
-
-
 def count_not_finite(values: NDArray[Any]) -> str:
     """Say why numbers are not valid of which some are not finite."""
     count = values.size - int(np.isfinite(values).sum())
     return f"network gave NaN or Inf in {count} of {values.size} numbers"
 
 
-_MEANINGS: Final[Mapping[str, Meaning]] = {"segmentation": not_probabilities, "depth": _not_depths}
+_MEANINGS: Final[Mapping[str, Meaning]] = {"segmentation": not_probabilities}
 
 
 def _dense_shape(

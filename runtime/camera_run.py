@@ -184,17 +184,17 @@ class CameraRun:
                         self._finish(name, group.numbers)
 
     def _collect(self, names: Sequence[str], wanted: Collection[str]) -> None:
-        """Finish outputs for all cameras, and copy those that are wanted."""
+        """Finish outputs for all cameras, and copy those that are wanted, each while it is in the cache."""
         with self._stages.measure("collect"):
             for name in names:
-                if name not in self._cast_down:
-                    self._finish(name, range(len(self._outcomes)))
+                given: dict[str, CameraPrediction] = {}
+                for number, camera in self._cameras:
+                    if name not in self._cast_down:
+                        self._finish(name, (number,))
+                    if name in wanted and self._has_image(number) and name not in self._outcomes[number].invalid:
+                        given[camera] = self._predict(name, number)
                 if name in wanted:
-                    self._given[name] = {
-                        camera: self._predict(name, number)
-                        for number, camera in self._cameras
-                        if self._has_image(number) and name not in self._outcomes[number].invalid
-                    }
+                    self._given[name] = given
 
     def _collect_packed(self, wanted: Collection[str]) -> None:
         """Finish and copy the packed outputs for all cameras."""

@@ -8,7 +8,7 @@ object may have several crests: of boxes of one class that overlap, the best sta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -24,54 +24,6 @@ from .session import TensorSpec
 
 SIDES: Final = ("left", "top", "right", "bottom")
 """Channels of a box tensor: distances from the pixel's centre to the sides, pixels of the network's image."""
-
-
-class Peaks(NamedTuple):
-    """Local maxima of a heat map: arrays [n], the best score first."""
-
-    class_ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
-def find_peaks(heat: NDArray[np.float32], threshold: float, most: int) -> Peaks:
-    """Find the pixels whose value is above a threshold and the largest of the 3 x 3 around them, in their own class.
-
-    Of equal neighbours the first one, row by row, is a peak. Peaks of equal score stand in the order of class, row,
-    column. With both, one heat map has one result.
-
-    Parameters
-    ----------
-    heat : float32 [classes, h, w], 0..1
-    threshold : 0 or more
-    most : how many peaks there may be, over all classes; the best are kept
-    """
-    classes, h, w = heat.shape
-    room = classes * ((h + 1) // 2) * ((w + 1) // 2)
-    places, scores = np.empty((3, room), dtype=np.int64), np.empty(room, dtype=np.float32)
-    found = kernel.find_peaks(heat, threshold, places, scores)
-    best = np.argsort(-scores[:found], kind="stable")[:most]
-    class_ids, rows, columns = places[:, best]
-    return Peaks(class_ids, rows, columns, scores[best])
-
-
-def unsuppressed(boxes: NDArray[np.float64], class_ids: NDArray[np.int64], max_overlap: float) -> NDArray[np.bool_]:
-    """Find the boxes that overlap no better one of their class that stays, by more than an IoU.
-
-    Parameters
-    ----------
-    boxes : float64 [n, 4], x_min, y_min, x_max, y_max, the best first
-    class_ids : int64 [n]
-    max_overlap : 0..1
-
-    Returns
-    -------
-    bool [n]
-    """
-    stays = np.empty(len(boxes), dtype=np.bool_)
-    kernel.suppress(boxes, class_ids, max_overlap, stays.view(np.uint8))
-    return stays
 
 
 class DetectionOutput:
@@ -118,6 +70,10 @@ class DetectionOutput:
             )
             for part, meaning in ((spec, not_probabilities), (sides, _not_distances))
         )
+        # views of the memory that the network writes to, and room for what is found, one camera after another
+        self._maps = [(self._heat.planes(camera), self._sides.planes(camera)) for camera in range(len(plans))]
+        most = min(spec.max_detections, len(spec.classes) * -(-shape[0] // 2) * -(-shape[1] // 2))  # no two peaks touch
+        self._found = np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16)
         self._nothing = [Detections(camera, spec.classes, *nothing) for camera in plans]
         self._latest = list(self._nothing)
@@ -147,19 +103,18 @@ class DetectionOutput:
 
     def _decode(self, camera: int) -> Detections:
         spec = self._spec
-        peaks = find_peaks(self._heat.planes(camera), spec.score_threshold, spec.max_detections)
-        if not len(peaks.scores):
+        boxes, scores, class_ids = self._found
+        heat, sides = self._maps[camera]
+        stride, threshold, max_overlap = spec.stride or 1, spec.score_threshold, spec.max_overlap
+        count = kernel.find_objects(heat, sides, stride, threshold, max_overlap, boxes, scores, class_ids)
+        if not count:
             return self._nothing[camera]
         name, plan = self._plans[camera]
-        stride = spec.stride or 1
-        centres = (np.stack((peaks.columns, peaks.rows), axis=-1) + 0.5) * stride - 0.5
-        sides = np.maximum(self._sides.planes(camera)[:, peaks.rows, peaks.columns].T.astype(np.float64), 0)
-        boxes = np.concatenate((centres - sides[:, :2], centres + sides[:, 2:]), axis=1)
-        best = unsuppressed(boxes, peaks.class_ids, spec.max_overlap)
-        boxes = plan.image_boxes(boxes)
-        seen = best & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-        class_ids = peaks.class_ids[seen].astype(np.uint16)
-        return Detections(name, spec.classes, boxes[seen].astype(np.float32), peaks.scores[seen], class_ids)
+        boxes = plan.image_boxes(boxes[:count])
+        seen = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        return Detections(
+            name, spec.classes, boxes[seen].astype(np.float32), scores[:count][seen], class_ids[:count][seen]
+        )
 
 
 def _not_distances(sides: NDArray[np.float32], largest: float, negative: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -10,7 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 
-_FIELDS: Final = {"boxes": np.float32, "scores": np.float32, "class_ids": np.uint16}
+_FIELDS: Final[Mapping[str, np.dtype[Any]]] = {
+    "boxes": np.dtype(np.float32),
+    "scores": np.dtype(np.float32),
+    "class_ids": np.dtype(np.uint16),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,18 +55,20 @@ class Detections:
         for name, dtype in _FIELDS.items():
             array, shape = getattr(self, name), (count, 4) if name == "boxes" else (count,)
             if array.dtype != dtype or array.shape != shape:
-                wanted = f"{np.dtype(dtype).name} {list(shape)}"
+                wanted = f"{dtype.name} {list(shape)}"
                 raise InvalidArgument(expected(name, wanted, f"{array.dtype} {list(array.shape)}"))
             array = array.copy()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        if not count:
+            return
         if not np.isfinite(self.boxes).all():
             raise InvalidArgument(expected("boxes", "finite", "NaN or infinity"))
         if not (self.boxes[:, :2] <= self.boxes[:, 2:]).all():
             raise InvalidArgument(expected("boxes", "x_min <= x_max and y_min <= y_max", "a box that is not"))
-        if not ((self.scores >= 0) & (self.scores <= 1)).all():
+        if not (self.scores.min() >= 0 and self.scores.max() <= 1):
             raise InvalidArgument(expected("scores", "0..1", self.scores.tolist()[:8]))
-        if count and int(self.class_ids.max()) >= len(self.classes):
+        if int(self.class_ids.max()) >= len(self.classes):
             raise InvalidArgument(expected("class_ids", f"below {len(self.classes)}", int(self.class_ids.max())))
 
     def __len__(self) -> int:

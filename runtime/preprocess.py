@@ -119,6 +119,9 @@ class InputPlan:
         straight = intrinsics.undistorted() if spec.undistort else intrinsics
         self.intrinsics = self.placement.camera(straight, network)
         self.network_from_image = self.placement.network_from_image
+        self._box_offset = np.tile(self.network_from_image[:2, 2], 2)
+        self._box_scale = np.tile(self.network_from_image.diagonal()[:2], 2)
+        self._edges = np.full(4, -0.5), np.tile(self._size, 2) - 0.5
         plane = (spec.height, spec.width)
         self.shape = (spec.channels, *plane) if spec.layout == "nchw" else (*plane, spec.channels)
         self.dtype = np.dtype(spec.dtype)
@@ -192,12 +195,10 @@ class InputPlan:
         float64 [n, 4], the same in the full image, clipped to it (-0.5 .. width - 0.5); where the network's image is
         undistorted, around the outline as the lens bends it. A box that lies beside the image has no area.
         """
-        if self._undistort:
-            corners = self._bent(boxes)
-        else:
-            m = self.network_from_image
-            corners = (boxes.reshape(-1, 2, 2) - m[:2, 2]) / m.diagonal()[:2]
-        return np.clip(corners, -0.5, np.array(self._size) - 0.5).reshape(-1, 4)
+        boxes = self._bent(boxes).reshape(-1, 4) if self._undistort else (boxes - self._box_offset) / self._box_scale
+        first, last = self._edges
+        np.maximum(boxes, first, out=boxes)
+        return np.minimum(boxes, last, out=boxes)
 
     def _bent(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Corners, float64 [n, 2, 2], of the boxes around the outlines of undistorted boxes in the distorted image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .._ext.magnitude import magnitude
+from .._ext.outputs import clear_unobserved, lengths, to_odds
 from ..errors import BundleError, NetworkError, expected
 from ..fusion.direction import doubled_angle
 from ..fusion.grid import BevGrid
@@ -24,6 +27,8 @@ from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid,
 from .session import Binding, Network
 
 _FLOAT: Final[np.dtype[Any]] = np.dtype(np.float32)
+_LEAST: Final = 1e-6
+"""Probability of occupancy below which, and above one less which, the log-odds go no further."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,7 +217,7 @@ class TopDown:
             binding.run()
         except NetworkError as error:
             return str(error)
-        broken = [state.spec.output for state in self._states if not np.isfinite(state.after).all()]
+        broken = [state.spec.output for state in self._states if not _finite(state.after)]
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
         return f"NaN or Inf in {', '.join(broken)} of network {self.name}" if broken else None
 
@@ -221,20 +226,23 @@ class TopDown:
         if spec.kind == "raw":
             return BevTensor(self._grid, array.copy())
         if spec.kind == "direction":
-            return self._direction(array[0].astype(np.float32), observed, seen_by)
+            return self._direction(array[0].astype(np.float32, copy=False), observed, seen_by)
         belief = activate(spec.activation, array[0].astype(np.float32), axis=0)
         if spec.kind == "road_layout":
-            known = np.where(observed, belief, np.float32(0))
+            known = belief.copy()
+            clear_unobserved(known, observed.view(np.uint8))
             return RoadLayout(self._grid, tuple(spec.classes), known, observed, seen_by.copy(), belief)
-        clipped = np.clip(belief[0], 1e-6, 1 - 1e-6)
-        log_odds = np.where(observed, np.log(clipped / (1 - clipped)), 0).astype(np.float32)
-        return OccupancyGrid(self._grid, log_odds, observed, seen_by.copy(), float("inf"), belief[0])
+        log_odds = belief.copy()
+        to_odds(log_odds, _LEAST, 1 - _LEAST)
+        clear_unobserved(np.log(log_odds, out=log_odds), observed.view(np.uint8))
+        return OccupancyGrid(self._grid, log_odds[0], observed, seen_by.copy(), float("inf"), belief[0])
 
     def _direction(
         self, vectors: NDArray[np.float32], observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]
     ) -> CorridorDirection:
-        angle = np.where(observed, doubled_angle(vectors, axis=0), np.float32(0))
-        confidence = np.where(observed, np.minimum(np.hypot(*vectors), np.float32(1)), np.float32(0))
+        angle, confidence = doubled_angle(vectors, axis=0), np.empty(self._grid.shape, dtype=np.float32)
+        clear_unobserved(angle[np.newaxis], observed.view(np.uint8))
+        lengths(vectors, observed.view(np.uint8), confidence)
         return CorridorDirection(self._grid, angle, confidence, observed, seen_by.copy())
 
     def _check_output_shapes(self) -> None:
@@ -395,4 +403,4 @@ def _output_array(where: str, tensor: str, network: Network) -> NDArray[Any]:
 
 
 def _finite(array: NDArray[Any]) -> bool:
-    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+    return array.dtype.kind != "f" or math.isfinite(magnitude(array)[0])

@@ -1,16 +1,29 @@
-"""Peaks and suppression against plain NumPy; by hand in tests/runtime/test_detection_output.py."""
+"""Objects of heat maps against plain NumPy; by hand in tests/runtime/test_detection_output.py."""
 
 import numpy as np
 import pytest
 from octobev._ext import objects
 
 
-def peaks(heat, threshold):
+def find(heat, sides, stride=1.0, threshold=0.3, max_overlap=1.0, most=None):
+    """Boxes, scores and classes; None: room for all peaks."""
     classes, h, w = heat.shape
-    room = classes * ((h + 1) // 2) * ((w + 1) // 2)
-    places, scores = np.full((3, room), -1, np.int64), np.full(room, np.nan, np.float32)
-    found = objects.find_peaks(heat, threshold, places, scores)
-    return places[:, :found], scores[:found]
+    most = classes * ((h + 1) // 2) * ((w + 1) // 2) if most is None else most
+    found = np.full((most, 4), np.nan), np.full(most, np.nan, np.float32), np.full(most, 99, np.uint16)
+    count = objects.find_objects(heat, sides, stride, threshold, max_overlap, *found)
+    return tuple(array[:count] for array in found)
+
+
+def reference(heat, sides, stride, threshold, max_overlap, most):
+    """The same, step by step."""
+    (class_ids, rows, columns), scores = reference_peaks(heat, threshold)
+    best = np.argsort(-scores, kind="stable")[:most]
+    class_ids, rows, columns, scores = class_ids[best], rows[best], columns[best], scores[best]
+    centres = (np.stack((columns, rows), axis=-1) + 0.5) * stride - 0.5
+    distances = np.maximum(sides[:, rows, columns].T.astype(np.float64), 0)
+    boxes = np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1)
+    stays = reference_stays(boxes, class_ids, max_overlap)
+    return boxes[stays], scores[stays], class_ids[stays]
 
 
 def reference_peaks(heat, threshold):
@@ -38,43 +51,55 @@ def reference_stays(boxes, class_ids, max_overlap):
     return stays
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (2, 9, 1), (3, 2, 2), (2, 17, 23), (0, 4, 4)])
+def assert_same(found, wanted):
+    for array, expected in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 9), (2, 9, 1), (3, 2, 2), (2, 17, 23), (0, 4, 4), (2, 0, 3), (2, 3, 0)]
+)
 @pytest.mark.parametrize("levels", [3, 1000])
-def test_peaks_equal_reference(shape, levels):
-    """Few levels: many neighbours are equal."""
-    heat = np.random.default_rng(levels).integers(0, levels, shape).astype(np.float32) / levels
-    for layout in (heat, np.ascontiguousarray(heat.transpose(1, 2, 0)).transpose(2, 0, 1)):
-        places, scores = peaks(layout, 0.3)
-        wanted_places, wanted_scores = reference_peaks(heat, 0.3)
-        np.testing.assert_array_equal(places, wanted_places)
-        np.testing.assert_array_equal(scores, wanted_scores)
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_equals_reference(shape, levels, most):
+    """Few levels: many neighbours and peaks are equal."""
+    rng = np.random.default_rng(levels)
+    heat = rng.integers(0, levels, shape).astype(np.float32) / levels
+    sides = rng.normal(4, 4, (4, *shape[1:])).astype(np.float32)
+    for max_overlap in (0.0, 0.3, 1.0):
+        wanted = reference(heat, sides, 4.0, 0.3, max_overlap, most)
+        for layout in (heat, np.ascontiguousarray(heat.transpose(1, 2, 0)).transpose(2, 0, 1)):
+            assert_same(find(layout, sides, 4.0, 0.3, max_overlap, most), wanted)
+
+
+@pytest.mark.parametrize("layout", ["planes", "pixels", "neither"])
+def test_a_peak_is_found_wherever_it_is(layout):
+    heat, sides = np.zeros((2, 6, 40), np.float32), np.zeros((4, 6, 40), np.float32)
+    for c, v, u in ((0, 0, 0), (1, 0, 0), (0, 5, 39), (1, 5, 39), (1, 3, 17)):
+        heat[:] = 0
+        heat[c, v, u] = 0.7
+        given = {
+            "planes": heat,
+            "pixels": np.ascontiguousarray(heat.transpose(1, 2, 0)).transpose(2, 0, 1),
+            "neither": np.ascontiguousarray(heat.transpose(2, 1, 0)).transpose(2, 1, 0),
+        }[layout]
+        assert_same(find(given, sides), ([[u, v, u, v]], [np.float32(0.7)], [c]))
 
 
 def test_peaks_may_stand_as_close_as_they_can():
     heat = np.zeros((1, 5, 7), np.float32)
     heat[:, ::2, ::2] = 1
-    assert len(peaks(heat, 0.5)[1]) == 12
+    assert len(find(heat, np.zeros((4, 5, 7), np.float32))[1]) == 12
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 60])
-@pytest.mark.parametrize("max_overlap", [0.0, 0.3, 1.0])
-def test_suppression_equals_reference(count, max_overlap):
-    rng = np.random.default_rng(count)
-    low = rng.integers(0, 12, (count, 2)).astype(np.float64)
-    boxes = np.concatenate((low, low + rng.integers(0, 9, (count, 2))), axis=1)
-    class_ids = rng.integers(0, 2, count)
-    stays = np.full(count, 7, np.uint8)
-    objects.suppress(boxes, class_ids, max_overlap, stays)
-    np.testing.assert_array_equal(stays, reference_stays(boxes, class_ids, max_overlap))
-
-
-def test_refuses_too_little_room_and_arrays_that_do_not_match():
-    heat = np.zeros((2, 4, 4), np.float32)
-    with pytest.raises(ValueError, match=r"places must be of shape \(3, 8 or more\)"):
-        objects.find_peaks(heat, 0.5, np.zeros((3, 7), np.int64), np.zeros(8, np.float32))
-    with pytest.raises(ValueError, match="length of scores must be at least 8, got 7"):
-        objects.find_peaks(heat, 0.5, np.zeros((3, 8), np.int64), np.zeros(7, np.float32))
-    with pytest.raises(ValueError, match="boxes must be of four numbers"):
-        objects.suppress(np.zeros((2, 5)), np.zeros(2, np.int64), 0.5, np.zeros(2, np.uint8))
-    with pytest.raises(ValueError, match="class_ids and stays must be of length 2"):
-        objects.suppress(np.zeros((2, 4)), np.zeros(2, np.int64), 0.5, np.zeros(3, np.uint8))
+def test_refuses_arrays_that_do_not_match():
+    heat, sides = np.zeros((2, 4, 4), np.float32), np.zeros((4, 4, 4), np.float32)
+    found = np.zeros((8, 4)), np.zeros(8, np.float32), np.zeros(8, np.uint16)
+    with pytest.raises(ValueError, match=r"sides must be of shape \(4, 4, 4\), got \(3, 4, 4\)"):
+        objects.find_objects(heat, sides[:3], 1, 0.5, 1, *found)
+    with pytest.raises(ValueError, match="boxes must be of four numbers, got 5"):
+        objects.find_objects(heat, sides, 1, 0.5, 1, np.zeros((8, 5)), *found[1:])
+    with pytest.raises(ValueError, match=r"scores and class_ids must be of length 8, got \(7, 8\)"):
+        objects.find_objects(heat, sides, 1, 0.5, 1, found[0], found[1][:7], found[2])
+    with pytest.raises(ValueError, match=r"scores and class_ids must be of length 8, got \(8, 7\)"):
+        objects.find_objects(heat, sides, 1, 0.5, 1, *found[:2], found[2][:7])

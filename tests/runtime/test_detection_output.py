@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from octobev._ext.objects import find_objects
 from octobev.errors import BundleError
 from octobev.fusion.rig import Rig
 from octobev.runtime.bundle import open_bundle
-from octobev.runtime.detection_output import find_peaks, unsuppressed
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.hydranet import HydraNet
@@ -54,42 +54,50 @@ def _heat(*rows):
     return np.array([rows], dtype=np.float32)
 
 
+def _found(heat, threshold=0.5, most=10, sides=(0, 0, 0, 0), max_overlap=1.0):
+    """Class, row and column of the centre, and score of what is found in heat; the same sides everywhere."""
+    boxes, scores, class_ids = np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)
+    maps = np.empty((4, *heat.shape[1:]), np.float32)
+    maps[:] = np.reshape(sides, (4, 1, 1))
+    count = find_objects(heat, maps, 1.0, threshold, max_overlap, boxes, scores, class_ids)
+    columns, rows = ((boxes[:count, :2] + boxes[:count, 2:]) / 2).T.tolist()
+    return list(zip(class_ids[:count].tolist(), rows, columns, scores[:count].tolist(), strict=True))
+
+
+def _places(found):
+    return [place for *place, _ in found]
+
+
 def test_peaks_are_the_largest_of_their_neighbours_and_above_the_threshold():
-    heat = _heat([0.1, 0.5, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1], [0.6, 0.7, 0.1, 0.9])
-    peaks = find_peaks(heat, 0.4, 10)
-    np.testing.assert_array_equal(peaks.scores, np.array([0.9, 0.7, 0.5], np.float32))
-    assert list(zip(peaks.rows.tolist(), peaks.columns.tolist(), strict=True)) == [(2, 3), (2, 1), (0, 1)]
+    heat = _heat([0.1, 0.5, 0.1, 0.25], [0.1, 0.1, 0.1, 0.1], [0.6, 0.625, 0.1, 0.75])
+    assert _found(heat, 0.4) == [(0, 2, 3, 0.75), (0, 2, 1, 0.625), (0, 0, 1, 0.5)]
 
 
 def test_neighbours_count_in_all_eight_directions():
     for place in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)]:
         heat = np.zeros((1, 3, 3), np.float32)
         heat[0, 1, 1], heat[(0, *place)] = 0.8, 0.9
-        peaks = find_peaks(heat, 0.5, 10)
-        assert list(zip(peaks.rows.tolist(), peaks.columns.tolist(), strict=True)) == [place]
+        assert _places(_found(heat)) == [[0, *place]]
 
 
 def test_of_equal_neighbours_the_first_is_the_peak():
-    peaks = find_peaks(_heat([0.0, 0.8, 0.8, 0.0], [0.8, 0.8, 0.0, 0.0]), 0.5, 10)
-    assert (peaks.rows.tolist(), peaks.columns.tolist()) == ([0], [1])
+    assert _places(_found(_heat([0.0, 0.8, 0.8, 0.0], [0.8, 0.8, 0.0, 0.0]))) == [[0, 0, 1]]
 
 
 def test_equal_peaks_are_ordered_by_class_row_and_column_and_the_best_are_kept():
     heat = np.zeros((2, 3, 5), np.float32)
     heat[1, 0, 0] = heat[0, 2, 4] = heat[0, 2, 0] = heat[0, 0, 4] = 0.5
     heat[1, 2, 2] = 0.6
-    peaks = find_peaks(heat, 0.4, 4)
-    order = list(zip(peaks.class_ids.tolist(), peaks.rows.tolist(), peaks.columns.tolist(), strict=True))
-    assert order == [(1, 2, 2), (0, 0, 4), (0, 2, 0), (0, 2, 4)]
+    assert _places(_found(heat, 0.4, 4)) == [[1, 2, 2], [0, 0, 4], [0, 2, 0], [0, 2, 4]]
 
 
 def test_classes_do_not_hide_each_other():
     heat = np.full((2, 1, 1), 0.9, np.float32)
-    assert find_peaks(heat, 0.5, 10).class_ids.tolist() == [0, 1]
+    assert _places(_found(heat)) == [[0, 0, 0], [1, 0, 0]]
 
 
 def test_the_threshold_itself_is_not_above_it():
-    assert len(find_peaks(_heat([0.5]), 0.5, 10).scores) == 0
+    assert _found(_heat([0.5]), 0.5) == []
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc", "rows"])
@@ -282,13 +290,19 @@ def test_a_runtime_gives_the_same_objects_with_any_number_of_threads(write_bundl
 
 
 def test_of_overlapping_boxes_of_a_class_the_best_stays():
-    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [4, 0, 14, 10], [40, 0, 50, 10]], np.float64)
-    classes = np.array([0, 0, 1, 0, 0])
-    assert unsuppressed(boxes, classes, 0.5).tolist() == [True, False, True, True, True]
-    assert unsuppressed(boxes, classes, 0.3).tolist() == [True, False, True, False, True]
-    assert unsuppressed(boxes, classes, 1.0).all()
+    """Boxes of 10 x 10; the centres of those of its class are 2, 6 and 20 pixels to the right of the best one."""
+    heat = np.zeros((2, 1, 21), np.float32)
+    heat[0, 0, [0, 2, 6, 20]], heat[1, 0, 0] = (0.9, 0.8, 0.7, 0.6), 0.85
+    columns = {
+        max_overlap: [(c, u) for c, _, u, _ in _found(heat, sides=(5, 5, 5, 5), max_overlap=max_overlap)]
+        for max_overlap in (0.7, 0.5, 0.2, 0.0)
+    }
+    assert columns[0.7] == [(0, 0), (1, 0), (0, 2), (0, 6), (0, 20)]  # 8 / 12 of the area are shared
+    assert columns[0.5] == [(0, 0), (1, 0), (0, 6), (0, 20)]
+    assert columns[0.2] == columns[0.0] == [(0, 0), (1, 0), (0, 20)]  # 4 / 16
 
 
 def test_what_a_suppressed_box_overlaps_may_stay():
-    chain = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], np.float64)
-    assert unsuppressed(chain, np.zeros(3, int), 0.5).tolist() == [True, False, True]
+    heat = np.zeros((1, 1, 7), np.float32)
+    heat[0, 0, [0, 3, 6]] = 0.9, 0.8, 0.7
+    assert [u for _, _, u, _ in _found(heat, sides=(5, 5, 5, 5), max_overlap=0.5)] == [0, 6]
