@@ -5,6 +5,13 @@
 #include "area.h"
 #include "bilinear.h"
 #include "boxes.h"
+#include "dots.h"
+
+/* Where the first cache line begins of memory that has CACHE_LINE bytes more for this. */
+static uint8_t *at_cache_line(void *memory)
+{
+    return (uint8_t *)(((uintptr_t)memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+}
 
 /* ---- resize ---- */
 
@@ -18,6 +25,9 @@ typedef struct {
     ptrdiff_t first, count; /* columns of the source that are read */
     int has_boxes;          /* samples are means of boxes, neither weighted nor placed */
     Boxes box_columns, box_rows;
+    int may_dot; /* whether the processor has what sum_dots needs */
+    int by_dots; /* boxes: they are so small that it sums them */
+    Dots dots;
     Places places; /* of bilinear samples, without those things that a row has of its own */
     Taps columns;  /* of area */
     ptrdiff_t scratch_bytes; /* for each thread */
@@ -28,7 +38,7 @@ typedef struct {
 typedef struct {
     Samples samples;
     Places places; /* bilinear: of the row */
-    uint8_t *packed; /* bilinear: two packed lines; area and boxes: one */
+    uint8_t *packed; /* bilinear: two packed lines; area and boxes: one; boxes by dots: those of a row */
     uint16_t *whole; /* boxes: sums of lines; area: of lines that weigh the same, of all lines, weights of lines */
     float *sums, *weights;
     uint64_t *words; /* boxes: sums of each */
@@ -44,6 +54,9 @@ OCTOBEV_INLINE uint32_t box_pixels(const Resize *plan)
     return (uint32_t)(plan->box_columns.count * plan->box_rows.count);
 }
 
+/* How many lines of boxes are packed before they are summed. */
+OCTOBEV_INLINE ptrdiff_t packed_lines(const Resize *plan) { return plan->by_dots ? plan->box_rows.count : 1; }
+
 OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
 {
     const ptrdiff_t width = plan->inset_width, row = plan->count * source_step(plan) + 4;
@@ -51,9 +64,9 @@ OCTOBEV_INLINE ResizeScratch carve_resize(const Resize *plan, Memory *memory)
     memset(&own, 0, sizeof own);
     own.samples = carve_samples(memory, width, plan->has_boxes ? box_pixels(plan) : 0);
     if (plan->has_boxes) {
-        own.whole = (uint16_t *)carve(memory, 2 * row);
-        own.words = (uint64_t *)carve(memory, 8 * width);
-        own.packed = (uint8_t *)carve(memory, plan->is_packed ? row : 0);
+        own.whole = (uint16_t *)carve(memory, plan->by_dots ? 0 : 2 * row);
+        own.words = (uint64_t *)carve(memory, plan->by_dots ? 0 : 8 * width);
+        own.packed = (uint8_t *)carve(memory, plan->is_packed ? packed_lines(plan) * row : 0);
     } else if (plan->by_area) {
         own.whole = (uint16_t *)carve(memory, 2 * row);
         own.sums = (float *)carve(memory, 4 * row);
@@ -83,7 +96,7 @@ OCTOBEV_INLINE void carve_tables(Resize *plan, Memory *memory)
     }
 }
 
-/* Bytes of the tables; sets has_boxes and the bytes of the scratch memory of one thread. */
+/* Bytes of the tables; sets has_boxes, by_dots and the bytes of the scratch memory of one thread. */
 static ptrdiff_t resize_bytes(Resize *plan)
 {
     Memory tables = {NULL, 0}, scratch = {NULL, 0};
@@ -91,6 +104,8 @@ static ptrdiff_t resize_bytes(Resize *plan)
     plan->has_boxes = find_boxes(plan->left, plan->crop_width, plan->inset_width, plan->by_area, columns) &&
                       find_boxes(plan->top, plan->crop_height, plan->inset_height, plan->by_area, rows) &&
                       columns->count * rows->count <= BOX_PIXELS;
+    plan->by_dots = plan->may_dot && plan->has_boxes && (!plan->is_packed || rows->count <= BOX_STEP) &&
+                    find_dots(columns, source_step(plan), &plan->dots);
     carve_tables(plan, &tables);
     carve_resize(plan, &scratch);
     plan->scratch_bytes = scratch.used;
@@ -186,13 +201,31 @@ OCTOBEV_INLINE void resize_row_area(const Resize *plan, ptrdiff_t y, const Resiz
     sum_pixels(own->sums, step, &plan->columns, plan->inset_width, &own->samples);
 }
 
-/* Sums of the lines of row y, from the column on where the first box begins. */
+OCTOBEV_INLINE void sum_row_by_dots(const Resize *plan, ptrdiff_t line, ptrdiff_t before, const ResizeScratch *own)
+{
+    const ptrdiff_t rows = plan->box_rows.count, width = plan->inset_width, stride = plan->image.row_stride;
+    const ptrdiff_t packed_stride = plan->count * PACKED_BYTES;
+    if (!plan->is_packed) {
+        sum_dots(&plan->dots, source_row(plan, line, NULL) + before, stride, rows, plan->box_rows.step * stride, width,
+                 &own->samples);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < rows; i++)
+        source_row(plan, line + i, own->packed + i * packed_stride);
+    sum_dots(&plan->dots, own->packed + before, packed_stride, rows, 0, width, &own->samples);
+}
+
+/* Lines are summed from the column on where the first box begins. */
 OCTOBEV_INLINE void resize_row_boxes(const Resize *plan, ptrdiff_t y, const ResizeScratch *own)
 {
     const Boxes *rows = &plan->box_rows, *columns = &plan->box_columns;
     const ptrdiff_t pixel = source_step(plan), stride = plan->image.row_stride, line = rows->first + y * rows->step;
     const ptrdiff_t length = ((plan->inset_width - 1) * columns->step + columns->count - 1) * pixel + 3;
     const ptrdiff_t before = (columns->first - plan->first) * pixel;
+    if (plan->by_dots) {
+        sum_row_by_dots(plan, line, before, own);
+        return;
+    }
     if (plan->is_packed)
         for (ptrdiff_t i = 0; i < rows->count; i++)
             add_bytes(source_row(plan, line + i, own->packed) + before, length, i == 0, own->whole);

@@ -3,6 +3,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+MAY_DOT: bool
+
 def resize(
     image: NDArray[np.uint8],
     out: NDArray[Any],

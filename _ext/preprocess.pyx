@@ -44,6 +44,7 @@ cdef extern from "preprocess.h" nogil:
         Image image
         Output out
         int by_area, is_packed
+        int may_dot
         double left, top, crop_width, crop_height
         ptrdiff_t inset_x, inset_y, inset_width, inset_height
         ptrdiff_t first, count
@@ -58,11 +59,17 @@ cdef extern from "preprocess.h" nogil:
         ptrdiff_t scratch_bytes
         uint8_t* scratch
 
+    ptrdiff_t CACHE_LINE
+    uint8_t* at_cache_line(void* memory) noexcept
+    int has_dots() noexcept
     ptrdiff_t resize_bytes(Resize* plan) noexcept
     void resize_tables(Resize* plan, uint8_t* memory) noexcept
     void resize_row(const Resize* plan, ptrdiff_t row, int thread) noexcept
     ptrdiff_t remap_bytes(const Remap* plan) noexcept
     void remap_row(const Remap* plan, ptrdiff_t row, int thread) noexcept
+
+MAY_DOT = True
+"""Whether `resize` sums small boxes by dot products of bytes where the processor has them; the same to the bit."""
 
 
 def resize(
@@ -96,6 +103,7 @@ def resize(
     _output(out, layout, swap_rb, plan.image.channel_stride != 0, scale, offset, fill, &plan.out)
     require_apart("out", out, image)
     plan.by_area = sampling == "area"
+    plan.may_dot = MAY_DOT and has_dots()
     plan.left, plan.top, plan.crop_width, plan.crop_height = _crop(crop, plan.image.width, plan.image.height)
     plan.inset_x, plan.inset_y, plan.inset_width, plan.inset_height = _inset(inset, plan.out.width, plan.out.height)
     if plan.out.width == 0 or plan.out.height == 0:
@@ -107,12 +115,12 @@ def resize(
         plan.first -= plan.first & 1
         plan.count += plan.count & 1
     tables = resize_bytes(&plan)
-    cdef uint8_t* memory = <uint8_t*> malloc(tables + threads * plan.scratch_bytes)
+    cdef void* memory = malloc(CACHE_LINE + tables + threads * plan.scratch_bytes)
     if memory == NULL:
         raise MemoryError(f"no memory for the rows of a {plan.out.width}x{plan.out.height} image")
-    plan.scratch = memory + tables
+    plan.scratch = at_cache_line(memory) + tables
     with nogil:
-        resize_tables(&plan, memory)
+        resize_tables(&plan, at_cache_line(memory))
         for row in prange(plan.out.height, num_threads=threads, schedule="static"):
             resize_row(&plan, row, threadid())
         free(memory)
@@ -152,13 +160,14 @@ def remap(
         return
     plan.map_x, plan.map_y = &map_x[0, 0], &map_y[0, 0]
     plan.scratch_bytes = remap_bytes(&plan)
-    plan.scratch = <uint8_t*> malloc(threads * plan.scratch_bytes)
-    if plan.scratch == NULL:
+    cdef void* memory = malloc(CACHE_LINE + threads * plan.scratch_bytes)
+    if memory == NULL:
         raise MemoryError(f"no memory for the rows of a {plan.out.width}x{plan.out.height} image")
+    plan.scratch = at_cache_line(memory)
     with nogil:
         for row in prange(plan.out.height, num_threads=threads, schedule="static"):
             remap_row(&plan, row, threadid())
-        free(plan.scratch)
+        free(memory)
 
 
 def _three_axes(image, yuv):
@@ -249,8 +258,9 @@ def _per_channel(str what, values, Py_ssize_t channels, double default):
         return [default] * channels
     numbers = np.asarray(values, dtype=np.float32)
     require(numbers.shape == (channels,), what, f"of shape ({channels},)", numbers.shape)
-    require(bool(np.isfinite(numbers).all()), what, "finite", numbers.tolist())
-    return numbers.tolist()
+    floats = numbers.tolist()
+    require(all(map(math.isfinite, floats)), what, "finite", floats)
+    return floats
 
 
 def _crop(crop, Py_ssize_t width, Py_ssize_t height):

@@ -165,6 +165,13 @@ def exact_means(image, shape, crop, sampling):
     return sums, pixels
 
 
+@pytest.fixture(params=[True, False], ids=["dots where there are", "no dots"])
+def summed(request, monkeypatch):
+    """With and without dot products of bytes, which not every processor has."""
+    monkeypatch.setattr(preprocess, "MAY_DOT", request.param)
+
+
+@pytest.mark.usefixtures("summed")
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("sampling", ["bilinear", "area"])
 @pytest.mark.parametrize("ratio", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (2, 7), (16, 16), (17, 16), (1, 300)])
@@ -186,6 +193,7 @@ def test_whole_ratios_are_rounded_exact_means(ratio, sampling, layout):
     np.testing.assert_allclose(floats, in_layout(sums[..., ::-1] / pixels * 0.5 - 3, layout), atol=1e-4)
 
 
+@pytest.mark.usefixtures("summed")
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 @pytest.mark.parametrize("sampling", ["bilinear", "area"])
 @pytest.mark.parametrize("name", arrangements())
@@ -306,6 +314,22 @@ def test_nothing_behind_the_image_is_read(size, channels):
     out = empty((20, 30))
     preprocess.remap(image, out, map_x, map_y, layout="nhwc")
     np.testing.assert_allclose(out, remapped(image, map_x, map_y), atol=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects memory")
+@pytest.mark.usefixtures("summed")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4, 5, 6])
+def test_whole_ratios_of_any_width_read_nothing_behind_the_image(ratio, channels):
+    """Boxes are summed several at a time; the last ones may be fewer."""
+    for width in range(1, 19):
+        noise = np.random.default_rng(width).integers(0, 256, (2 * ratio, width * ratio, channels), dtype=np.uint8)
+        image = at_the_end_of_memory(noise)[..., channels - 3 :]
+        for sampling in ("bilinear", "area"):
+            out = empty((2, width), dtype=np.uint8)
+            preprocess.resize(image, out, sampling=sampling, layout="nhwc")
+            sums, pixels = exact_means(image, (2, width), (0, 0, width * ratio, 2 * ratio), sampling)
+            np.testing.assert_array_equal(out, (2 * sums + pixels) // (2 * pixels))
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
