@@ -21,6 +21,7 @@ WEIGHTINGS: Final = ("uniform", "resolution")
 
 _LENS_PARAMETERS: Final = 12
 _ENTRIES_PER_SAMPLE: Final = 4
+_LEVEL_M: Final = 1e-9  # a point that moves up or down by less does not
 _ARRAYS_KEPT: Final = 10  # two views of five arrays: the caller's and the next
 
 
@@ -170,7 +171,11 @@ class ViewBuilder:
             None if point_active is None else _mask("point_active", point_active, self.cells),
         )
         built = self._built
-        if built is None or not wanted.same_masks(built) or self.displacement_m(ego_moves) > self.tolerance_m:
+        if (
+            built is None
+            or not wanted.same_masks(built)
+            or self._displacement_m(built, camera_from_points) > self.tolerance_m
+        ):
             wanted.view = self._run(wanted, num_threads)
             self._built = built = wanted
         return built.view
@@ -193,17 +198,14 @@ class ViewBuilder:
 
         Each maximum is of a convex function over the box around all points, so it lies at one of the 8 corners.
         """
-        if self._built is None:
-            return float("inf")
-        now = self._compose(ego_moves)
-        return max(
-            (
-                _ground_displacement(self._corners, before, after)
-                for before, after, active in zip(self._built.camera_from_points, now, self._built.active, strict=True)
-                if active
-            ),
-            default=0.0,
-        )
+        return float("inf") if self._built is None else self._displacement_m(self._built, self._compose(ego_moves))
+
+    def _displacement_m(self, built: _Built, camera_from_points: NDArray[np.float64]) -> float:
+        """How far a matrix is from the truth with cameras at these places, see :meth:`displacement_m`."""
+        active = built.active != 0
+        if not active.any() or np.array_equal(built.camera_from_points, camera_from_points):
+            return 0.0
+        return float(_ground_displacements(self._corners, built.camera_from_points, camera_from_points)[active].max())
 
     def _compose(self, ego_moves: Sequence[Pose] | None) -> NDArray[np.float64]:
         """`camera_from_points` of every camera at its own time, float64 [cameras, 3, 4]."""
@@ -321,24 +323,20 @@ def grid_points(grid: BevGrid, heights_m: Sequence[float]) -> NDArray[np.float64
     return points
 
 
-def _ground_displacement(
+def _ground_displacements(
     corners: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
-) -> float:
-    """Bound of :meth:`ViewBuilder.displacement_m` for one camera; `before`, `after`: camera_from_points [3, 4]."""
-    if np.array_equal(before, after):
-        return 0.0
-    seen_now = (corners @ before[:, :3].T + before[:, 3] - after[:, 3]) @ after[:, :3]
-    moved = seen_now - corners
-    centre = -after[:, :3].T @ after[:, 3]
-    sideways = float(np.hypot(moved[:, 0], moved[:, 1]).max())
-    upwards = float(np.abs(moved[:, 2]).max())
-    if upwards < 1e-9:
-        return sideways
-    clearance = float(centre[2]) - upwards
-    if clearance <= 0:
-        return float("inf")
-    reach = float(np.hypot(corners[:, 0] - centre[0], corners[:, 1] - centre[1]).max())
-    return sideways + (reach + sideways) * upwards / clearance
+) -> NDArray[np.float64]:
+    """Bounds of :meth:`ViewBuilder.displacement_m`, [cameras]; both arrays are camera_from_points [cameras, 3, 4]."""
+    rotation, translation = after[:, :, :3], after[:, :, 3:]
+    in_cameras = corners @ before[:, :, :3].swapaxes(1, 2) + (before[:, :, 3:] - translation).swapaxes(1, 2)
+    moved = in_cameras @ rotation - corners
+    centre = -rotation.swapaxes(1, 2) @ translation
+    sideways = np.hypot(moved[..., 0], moved[..., 1]).max(axis=1)
+    upwards = np.abs(moved[..., 2]).max(axis=1)
+    clearance = centre[:, 2, 0] - upwards
+    reach = np.hypot(corners[:, 0] - centre[:, 0], corners[:, 1] - centre[:, 1]).max(axis=1)
+    bounds = sideways + (reach + sideways) * upwards / np.where(clearance > 0, clearance, 1.0)
+    return np.where(upwards < _LEVEL_M, sideways, np.where(clearance > 0, bounds, np.inf))
 
 
 def _corners(points: NDArray[np.float64]) -> NDArray[np.float64]:
