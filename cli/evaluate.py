@@ -105,7 +105,7 @@ def evaluate(
         kinds = opened.outputs
         outputs = [output for output in opened.default_outputs if kinds[output] in evaluation.COMPARED_KINDS]
     names: list[str] = []
-    bar = Progress(console=Console(stderr=True), transient=True, disable=as_json and not sys.stderr.isatty())
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     with bar:
         task = bar.add_task("")
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from octobev.cli.rig import app
-from octobev.errors import MissingFile, RecordingError, RigError
+from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, read_rig, write_rig
@@ -44,6 +44,12 @@ def test_the_report_as_json(rig_file: Path) -> None:
     assert [camera["name"] for camera in report["cameras"]] == [f"camera_{i}" for i in range(4)]
     assert report["cameras"][1]["yaw_deg"] == pytest.approx(90.0)
     assert report["near_seen"] > 0.5
+
+
+def test_images_beyond_the_end_of_a_drive_are_refused(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(DriveError, match="town: frame sets from 9 s on must be at least one, got none"):
+        run("check", drive, "--start", 9, "--picture", tmp_path / "rig.png")
+    assert not (tmp_path / "rig.png").exists()
 
 
 def test_a_wrong_rig_fails_with_its_finding(rig_file: Path) -> None:

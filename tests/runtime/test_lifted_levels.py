@@ -208,7 +208,8 @@ def test_levels_that_the_network_takes_for_other_numbers_are_refused(write_varia
     bundle = open_bundle(write_variant(table=TABLE.replace(old, new)))
     declared = f"scale {0.0078125}" if old.startswith("zero") else r"scale \d\.\d+"
     match = (
-        r"^networks\.topdown\.variants\.int8\.levels\.lifted: levels of tensor lifted must be those of its ONNX file, "
+        r"levels: networks\.topdown\.variants\.int8\.levels\.lifted: levels of tensor lifted "
+        r"must be those of its ONNX file, "
         rf"scale 0\.0078125 and zero_point 20, got {declared} and zero_point \d+$"
     )
     with pytest.raises(BundleError, match=match):
