@@ -78,7 +78,7 @@ def run() -> None:
             raise
         give_up_stdout()
         if error.errno != errno.EPIPE:
-            print(f"octobev: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            print(f"octobev: output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         print("octobev: interrupted", file=sys.stderr)

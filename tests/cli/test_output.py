@@ -19,7 +19,7 @@ def test_full_stdout_is_one_clear_line(arguments, fp32_bundle):
     arguments = [argument.format(bundle=fp32_bundle) for argument in arguments]
     with open("/dev/full", "w") as full:
         result = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert result.stderr == "octobev: standard output cannot be written: No space left on device\n"
+    assert result.stderr == "octobev: output cannot be written: No space left on device\n"
     assert result.returncode == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
     shown = json.loads(run("show", rig_file, "--json"))
     assert shown["name"] == "car"
     assert shown["cameras"][0]["position_m"] == [0.0, 0.0, 1.5]
+
+
+def test_export_that_fails_leaves_no_file(rig_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **how: object) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = rig_file.parent / "copy.toml"
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RecordingError, match=r"copy\.toml: No space left on device"):
+        run("export", rig_file, out)
+    assert [path.name for path in rig_file.parent.iterdir()] == ["rig.toml"]
 
 
 def test_export_writes_the_same_rig_once(rig_file: Path) -> None:
