@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CalibrationError, DriveError, InvalidArgument, RigError, expected
+from ..errors import CalibrationError, DriveError, InvalidArgument, MissingFile, RigError, expected
 from .variant import Variant
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ReplayOptions:
         given = None if self.rig is None else read_rig(self.rig)
         try:
             source = open_source(self.drive)
-        except (CalibrationError, DriveError):
+        except (CalibrationError, DriveError, MissingFile):
             if given is None:
                 raise
             source = open_source(self.drive, rig=given)

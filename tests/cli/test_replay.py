@@ -229,6 +229,18 @@ def test_drive_without_calibration_is_replayed_with_a_rig(drive, tmp_path):
     assert summary(bare, "--rig", rig)["digest"] == summary(drive, "--rig", rig)["digest"]
 
 
+def test_folder_of_images_is_replayed_with_a_rig_from_elsewhere(drive, tmp_path):
+    source, rig = open_drive(drive), tmp_path / "rig.toml"
+    write_rig(source.rig, rig)
+    step = next(iter(source.steps()))
+    for frame in step.frame_set.frames:
+        folder = tmp_path / "folder" / "images" / frame.camera
+        folder.mkdir(parents=True)
+        (folder / f"{frame.timestamp_ns}.jpg").write_bytes(frame.data)
+    assert "rig.toml: no such rig file" in str(run(tmp_path / "folder").exception)
+    assert summary(tmp_path / "folder", "--rig", rig)["frames"] == 8
+
+
 def test_truncated_drive_is_replayed_as_far_as_it_goes_with_exit_code_3(drive, tmp_path):
     content = drive.read_bytes()
     cut = tmp_path / "cut.mcap"
