@@ -6,9 +6,13 @@ Names are loaded on first use (PEP 562): a subscriber process pays for neither o
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime from 1.32 on reports its use to Microsoft unless this is set before it is loaded, see docs/security.md
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "BevGrid": ".fusion.grid",

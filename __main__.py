@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from .cli import run
-
+    try:
+        from .cli import run
+    except KeyboardInterrupt:  # it takes a while on a slow disk
+        sys.exit(130)
     run()
 
 

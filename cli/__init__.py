@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import OctobevError
+from .lines import give_up_stdout, refused
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -58,11 +60,25 @@ def _top(
 
 
 def run() -> None:
-    """Run the command; an Octobev error becomes one line on stderr and exit code 1."""
+    """Run the command; an Octobev error, or a stdout that is full, becomes one line on stderr and exit code 1."""
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here it can still be told that it failed
     except OctobevError as error:
         print(f"octobev: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+    except PermissionError as error:
+        print(f"octobev: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if not refused(error):
+            raise
+        give_up_stdout()
+        if error.errno != errno.EPIPE:
+            print(f"octobev: output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         print("octobev: interrupted", file=sys.stderr)

@@ -148,7 +148,7 @@ def _measure(
 
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=as_json and not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("frames", total=None)
 
         def show(what: str, done: int, total: int) -> None:

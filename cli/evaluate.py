@@ -100,8 +100,12 @@ def evaluate(
     for name in drives:
         if not is_synthetic(name):
             open_source(name)  # a file that cannot be read is found before the work begins
+    outputs = None  # a report shows all of them
+    if writer is None:
+        kinds = opened.outputs
+        outputs = [output for output in opened.default_outputs if kinds[output] in evaluation.COMPARED_KINDS]
     names: list[str] = []
-    bar = Progress(console=Console(stderr=True), transient=True, disable=as_json and not sys.stderr.isatty())
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     with bar:
         task = bar.add_task("")
 
@@ -118,7 +122,7 @@ def evaluate(
 
         result = evaluation.evaluate(
             sources(),
-            lambda rig: Runtime(opened, rig, threads=threads, variant=opened.variant),
+            lambda rig: Runtime(opened, rig, outputs, threads, variant=opened.variant),
             warm_up=warm_up,
             duration_s=duration,
             reset_every_frame=reset_every_frame,

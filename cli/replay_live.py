@@ -65,6 +65,8 @@ def replay_live(options: ReplayOptions) -> None:
             on_submit=taken.submitted,
         )
         summary = LiveSummary.of(source.name, pacing, source.losses, runtime.health(), taken)
+    if not pacing.interrupted:
+        options.check_played(source, pacing.frames)
     if recording is not None:
         summary = replace(summary, recording=recording.reason, unrecorded=recording.lost_sets)
     ending = _ending(summary)

@@ -35,8 +35,7 @@ def replay_lockstep(options: ReplayOptions) -> None:
         recording, disk = options.recording(stack, rig)
         if recording is not None:
             sinks["record"] = recording
-        quiet = options.as_json and not sys.stderr.isatty()
-        sinks["progress"] = stack.enter_context(Progress(source, options.duration_s, quiet=quiet))
+        sinks["progress"] = stack.enter_context(Progress(source, options.duration_s, quiet=not sys.stderr.isatty()))
         if options.faults:
             faults = options.process_faults(stack, runtime, bundle, disk)
             source = _faulty(source, options, faults.follow)
@@ -53,6 +52,8 @@ def replay_lockstep(options: ReplayOptions) -> None:
             trace=trace,
             ahead=not options.faults,  # they fail at their time, not beside the set before
         )
+    if not summary.interrupted:
+        options.check_played(source, summary.sets)
     if recording is not None:
         summary.recording, summary.unrecorded = recording.reason, recording.lost_sets
     summary.stages_ms.pop("progress", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import CalibrationError, DriveError, InvalidArgument, MissingFile, RigError, expected
 from .variant import Variant
 
 if TYPE_CHECKING:
@@ -47,20 +49,51 @@ class ReplayOptions:
     as_json: bool
     trace: Path | None
 
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise InvalidArgument(expected("rate", "positive and finite", self.rate))
+
     def open(self) -> tuple[Drive, Rig, Bundle]:
-        """Open the drive and the bundle; the calibration is the one in use. Faults must be of what is there."""
+        """Open the drive and the bundle; the calibration is the one in use. Faults must be of what is there.
+
+        The calibration that was given is the drive's where the drive's own cannot be used.
+        """
         from ..fusion.rig import read_rig
         from ..replay.faults import check_names
         from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
         from .source import open_source
 
-        source = open_source(self.drive)
-        rig = read_rig(self.rig) if self.rig is not None else source.rig
+        given = None if self.rig is None else read_rig(self.rig)
+        try:
+            source = open_source(self.drive)
+        except (CalibrationError, DriveError, MissingFile):
+            if given is None:
+                raise
+            source = open_source(self.drive, rig=given)
+        rig = source.rig if given is None else given
+        absent = [name for name in rig.names if name not in source.rig]
+        if len(absent) == len(rig):
+            there = ", ".join(source.rig.names)
+            raise RigError(expected(f"{self.rig}: cameras", f"some of the drive's ({there})", ", ".join(absent)))
+        if absent:
+            print(f"octobev: {self.rig}: {source.name} has no frames of {', '.join(absent)}", file=sys.stderr)
         if self.cameras is not None:
             rig = rig.select(self.cameras)
         bundle = open_bundle(self.bundle or REFERENCE_BUNDLE)
         check_names(self.faults, rig.names, bundle.manifest.networks)
         return source, rig, bundle
+
+    def check_played(self, source: Drive, frames: int) -> None:
+        """Refuse a part of a drive in which there is nothing, and not because faults or losses took it away.
+
+        Raises
+        ------
+        DriveError
+        """
+        if not frames and not source.losses and not self.faults:
+            until = "" if self.duration_s is None else f" for {self.duration_s:g} s"
+            what = f"{source.name}: frame sets from {self.start_s:g} s on{until}"
+            raise DriveError(expected(what, "at least one", "none"))
 
     def recording(self, stack: ExitStack, rig: Rig) -> tuple[RecordingSink | None, FullDisk | None]:
         """Begin the recording that was asked for, on a disk that can be filled where that is to happen."""

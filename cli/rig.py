@@ -104,12 +104,15 @@ def _open(source: str, start_s: float | None) -> tuple[Rig, FrameSet | None]:
         from ..fusion.rig import read_rig
 
         return read_rig(source), None
+    from ..errors import DriveError, expected
     from .source import open_source
 
     drive = open_source(source)
     if start_s is None:
         return drive.rig, None
     step = next(iter(drive.steps(start_s=start_s)), None)
+    if step is None and start_s > 0:
+        raise DriveError(expected(f"{drive.name}: frame sets from {start_s:g} s on", "at least one", "none"))
     return drive.rig, step.frame_set if step else None
 
 

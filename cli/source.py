@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import InvalidArgument, expected
 
 if TYPE_CHECKING:
+    from ..fusion.rig import Rig
     from ..replay.drive import Drive
 
 DEMO: Final = "demo"
@@ -23,12 +24,17 @@ def is_synthetic(name: str) -> bool:
     return name == DEMO or name.startswith(SYNTHETIC_PREFIX)
 
 
-def open_source(name: str, *, seconds: float = 20.0, rate_hz: float = 10.0) -> Drive:
-    """Open a drive: a path, `demo`, or `synth:SEED` for a synthetic drive of `seconds` at `rate_hz`."""
+def open_source(name: str, *, seconds: float = 20.0, rate_hz: float = 10.0, rig: Rig | None = None) -> Drive:
+    """Open a drive: a path, `demo`, or `synth:SEED` for a synthetic drive of `seconds` at `rate_hz`.
+
+    Parameters
+    ----------
+    rig : calibrations in place of those of a recorded drive
+    """
     if not is_synthetic(name):
         from ..replay.open import open_drive
 
-        return open_drive(name)
+        return open_drive(name, rig=rig)
     from ..replay.synthetic import SyntheticDrive
 
     if name == DEMO:

@@ -16,6 +16,7 @@ from ..errors import CalibrationError, MissingFile, RigError, expected
 from .lens import Intrinsics, LensModel
 from .pose import Pose
 from .toml_text import LARGEST_FILE, parse_toml
+from .whole_file import whole_file
 
 MAX_CAMERAS: Final = 64
 """Most cameras of a rig: which cameras saw a cell is a 64-bit mask."""
@@ -138,13 +139,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_rig(rig: Rig, path: str | Path, sources: Mapping[str, str] | None = None) -> None:
-    """Write `rig.toml`, readable by :func:`read_rig` to the last bit.
+    """Write `rig.toml`, readable by :func:`read_rig` to the last bit; the file is there whole or as it was.
 
     Parameters
     ----------
     sources : camera -> its `source`, see :func:`read_rig_sources`; None: none
     """
-    Path(path).write_text(encode_rig(rig, sources), encoding="utf-8")
+    with whole_file(Path(path)) as part:
+        part.write_text(encode_rig(rig, sources), encoding="utf-8")
 
 
 def rig_sha256(rig: Rig) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ..errors import InvalidArgument, expected
+from ..runtime.input_levels import MOVES
 
 FEWEST_INPUT_CHANNELS: Final = 4
 """A convolution of fewer is slower in 8 bits: 366 us against 130 us for the first layer of the reference HydraNet."""
@@ -35,10 +36,6 @@ PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 SUMS: Final = frozenset({"Add", "Concat"})
 GATES: Final = frozenset({"Sigmoid", "Mul"})
 """Are in 8 bits where nothing reads what they make but nodes in 8 bits: it is rounded then anyway."""
-MOVES: Final = frozenset(
-    ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "MaxPool", "Resize", "Expand")
-)
-"""What gives numbers of its first input on, unchanged; see :func:`moves`."""
 
 
 class GraphIndex:

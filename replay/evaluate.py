@@ -7,7 +7,8 @@ docs/evaluation.md defines every figure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ from .scores import THRESHOLD, CellMasks, ClassCounts, DirectionErrors, range_ba
 OCCUPANCY: Final = "occupancy"
 INTERSECTION: Final = "intersection"
 POLYLINE_CLASSES: Final = ("lane_divider", "road_edge")
+COMPARED_KINDS: Final = ("road_layout", "occupancy", "direction")
+"""Kinds of outputs that are compared with the truth; no other one is needed, unless `watch` looks at it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,19 +153,38 @@ def evaluate(
                 result.refinements.append((drive.name, found))
                 rig = found.rig
             comparison = _Comparison(drive, rig, result, watch)
-            disturbed = disturbance.frames()
+            under_way = _UnderWay(drive.steps(duration_s=duration_s), disturbance)
             with make_runtime(rig) as runtime:
-                for index, step in enumerate(drive.steps(duration_s=duration_s)):
-                    if reset_every_frame:
-                        runtime.reset("reset at every frame")
-                    frame_set = disturbed(step.frame_set)
-                    comparison.add(index, step, frame_set, runtime.step(frame_set), counts=index >= warm_up)
+                for index, predictions in enumerate(runtime.stream(under_way)):
+                    step, frame_set = under_way.take()
+                    comparison.add(index, step, frame_set, predictions, counts=index >= warm_up)
                     if progress is not None:
                         progress(drive, index + 1)
+                    if reset_every_frame:  # for the next one; the first has nothing to forget
+                        runtime.reset("reset at every frame")
             comparison.finish()
     except KeyboardInterrupt:
         result.interrupted = True
     return result
+
+
+class _UnderWay:
+    """Sets of a drive as a runtime gets them, each kept until it was predicted: one more may be asked for by then."""
+
+    def __init__(self, steps: Iterable[DriveStep], disturbance: Disturbance) -> None:
+        self._steps = iter(steps)
+        self._disturbed = disturbance.frames()
+        self._given: deque[tuple[DriveStep, FrameSet]] = deque()
+
+    def __iter__(self) -> Iterator[FrameSet]:
+        for step in self._steps:
+            frame_set = self._disturbed(step.frame_set)
+            self._given.append((step, frame_set))
+            yield frame_set
+
+    def take(self) -> tuple[DriveStep, FrameSet]:
+        """Give the step that was predicted, and what of it the runtime got, in their order."""
+        return self._given.popleft()
 
 
 class _Comparison:

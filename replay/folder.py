@@ -19,7 +19,7 @@ from ..fusion.rig import Rig, read_rig
 from ..runtime.frames import Frame
 from .drive import Drive, DriveStep, Losses
 from .foxglove import image_format
-from .sets import group_frames, skew_for_period, window
+from .sets import check_window, group_frames, skew_for_period, window
 from .transforms import PoseBuffer
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png")
@@ -88,6 +88,7 @@ class FolderDrive(Drive):
 
     def steps(self, *, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[DriveStep]:
         """Iterate over the steps."""
+        check_window(start_s, duration_s)
         losses = self.losses = Losses()
         after_ns = self._first_ns + round(start_s * 1e9) - _AHEAD_NS if start_s > 0 else None
         first_ns = self._first_ns if start_s > 0 else None

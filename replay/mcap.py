@@ -19,7 +19,7 @@ from . import foxglove
 from .drive import TRUTH_LAYERS, Drive, DriveStep, GroundTruth, Losses
 from .lookahead import Lookahead
 from .messages import Message, MessageFile
-from .sets import group_frames, skew_for_period, window
+from .sets import check_window, group_frames, skew_for_period, window
 from .survey import SCHEMAS, CalibrationWatch, Survey
 
 TRUTH_TOPIC: Final = "/ground_truth"
@@ -76,6 +76,7 @@ class McapDrive(Drive):
 
     def steps(self, *, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[DriveStep]:
         """Iterate over the steps; with an index, a late start does not read what comes before."""
+        check_window(start_s, duration_s)
         losses = self.losses = Losses()
         after_ns = None
         if start_s > 0 and self._survey.log_offset_ns is not None:

@@ -106,7 +106,8 @@ def play(
         :meth:`~octobev.runtime.engine.Runtime.stream`. False: one step after another, where what is read changes what
         the runtime does. Predictions are the same
 
-    A KeyboardInterrupt ends the replay after the step that is under way; the summary then says `interrupted`.
+    A KeyboardInterrupt ends the replay after the step that is under way; the summary then says `interrupted`. What a
+    sink was doing with that step may be undone; the sinks after it still get it.
     """
     if rate is not None and not rate > 0:
         raise InvalidArgument(expected("rate", "positive", rate))
@@ -132,15 +133,29 @@ def play(
         for predictions in predict(frame_sets()):
             step, times = under_way.popleft()
             tally.add(step, predictions)
-            for name, sink in (sinks or {}).items():
-                with times.measure(name):
-                    sink(step, predictions)
+            broken_off = _give(sinks or {}, step, predictions, times)
             tally.stages(times.spans(), predictions.spans)
             if trace is not None:
                 trace.add((*times.spans(), *predictions.spans), predictions)
+            if broken_off is not None:
+                raise broken_off
     except KeyboardInterrupt:
         tally.summary.interrupted = True
     return tally.finish(clock() - start)
+
+
+def _give(
+    sinks: Mapping[str, Sink], step: DriveStep, predictions: Predictions, times: StageTimes
+) -> KeyboardInterrupt | None:
+    """Give a step to all sinks, also when one of them is interrupted; returns the interrupt."""
+    interrupt = None
+    for name, sink in sinks.items():
+        try:
+            with times.measure(name):
+                sink(step, predictions)
+        except KeyboardInterrupt as error:
+            interrupt = error
+    return interrupt
 
 
 class _Tally:

@@ -131,10 +131,21 @@ def window(
     InvalidArgument
         A negative or non-finite start or duration.
     """
+    check_window(start_s, duration_s)
+    return _window(steps, start_s, duration_s, first_ns)
+
+
+def check_window(start_s: float, duration_s: float | None) -> None:
+    """Refuse a part of a drive that is none.
+
+    Raises
+    ------
+    InvalidArgument
+        A negative or non-finite start or duration.
+    """
     for what, value in (("start_s", start_s), ("duration_s", duration_s)):
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise InvalidArgument(expected(what, "seconds from 0 on", value))
-    return _window(steps, start_s, duration_s, first_ns)
+            raise InvalidArgument(expected(what, "finite seconds from 0 on", value))
 
 
 def _window(

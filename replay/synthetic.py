@@ -17,6 +17,7 @@ from ..runtime.frames import Frame, FrameSet, PixelFormat
 from .drive import Drive, DriveStep, GroundTruth, Losses
 from .render import Renderer, View
 from .rigs import displaced, reference_rig
+from .sets import check_window
 from .sight import visible_from
 from .world import START_NS, World
 
@@ -134,6 +135,7 @@ class SyntheticDrive(Drive):
 
     def _times_ns(self, start_s: float, duration_s: float | None) -> Iterator[int]:
         """When the first camera of each set fires."""
+        check_window(start_s, duration_s)
         end_s = np.inf if duration_s is None else start_s + duration_s
         for index in range(self._count):
             if start_s <= index / self._rate_hz + 1e-9 < end_s:

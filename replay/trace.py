@@ -28,7 +28,7 @@ class TraceWriter:
     Raises
     ------
     RecordingError
-        The file is there, or cannot be written.
+        The file is there, or cannot be written; so do the methods.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -41,7 +41,7 @@ class TraceWriter:
         except FileExistsError as error:
             raise RecordingError(f"{self.path}: is there already; --force overwrites it") from error
         except OSError as error:
-            raise RecordingError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
         self._process = os.getpid()
         self._write({"ph": "M", "name": "process_name", "args": {"name": "octobev"}}, thread=0)
 
@@ -63,9 +63,13 @@ class TraceWriter:
 
     def close(self) -> None:
         """End the array and the file."""
-        if not self._file.closed:
-            self._file.write("\n]\n")
-            self._file.close()
+        if self._file.closed:
+            return
+        try:
+            with self._file:
+                self._file.write("\n]\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -82,5 +86,11 @@ class TraceWriter:
         return number
 
     def _write(self, event: dict[str, Any], thread: int) -> None:
-        self._file.write(self._separator + json.dumps({**event, "pid": self._process, "tid": thread}))
+        try:
+            self._file.write(self._separator + json.dumps({**event, "pid": self._process, "tid": thread}))
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._separator = ",\n"
+
+    def _unwritable(self, error: OSError) -> RecordingError:
+        return RecordingError(f"{self.path}: cannot be written: {error.strerror}")

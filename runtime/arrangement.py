@@ -7,6 +7,9 @@ from typing import Final, Self
 
 from ..errors import InvalidArgument, expected
 
+MOST_THREADS: Final = 1024
+"""More are a mistake, and take a machine's memory and minutes to begin."""
+
 _THREADS_TO_ONE_BESIDE: Final = 4
 """Of how many threads one goes on with a set when the others work ahead on the next one's cameras; 1: all of them."""
 
@@ -23,7 +26,7 @@ class Arrangement:
     Raises
     ------
     InvalidArgument
-        No thread, no run, more runs than threads, or no image.
+        No thread, more than :data:`MOST_THREADS`, no run, more runs than threads, or no image.
     """
 
     threads: int
@@ -31,8 +34,7 @@ class Arrangement:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise InvalidArgument(expected("threads", "at least 1", self.threads))
+        check_threads(self.threads)
         if not 1 <= self.runs_at_once <= self.threads:
             raise InvalidArgument(expected("runs_at_once", f"1..{self.threads}, the threads", self.runs_at_once))
         if self.batch < 1:
@@ -55,3 +57,16 @@ class Arrangement:
         A second one would only be in the way of the cameras' runs, each of which keeps a thread busy.
         """
         return max(1, self.threads // _THREADS_TO_ONE_BESIDE)
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that no runtime has.
+
+    Raises
+    ------
+    InvalidArgument
+        None, or more than :data:`MOST_THREADS`.
+    """
+    if not 1 <= threads <= MOST_THREADS:
+        must_be = "at least 1" if threads < 1 else f"at most {MOST_THREADS}"
+        raise InvalidArgument(expected("threads", must_be, threads))

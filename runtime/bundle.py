@@ -253,6 +253,8 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     directory = path.parent if path.name == MANIFEST_NAME else path
     file = directory / MANIFEST_NAME
+    if directory.is_file():
+        raise BundleError(expected(f"{path}", f"a directory with {MANIFEST_NAME} in it, or that file", "another file"))
     if not directory.is_dir():
         raise MissingFile(f"{directory}: no such bundle directory")
     if not file.is_file():

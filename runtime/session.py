@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BundleError, InvalidArgument, NetworkError, expected
+from ..fusion.levels import Levels
 from .hooks import RunHooks
+from .input_levels import input_levels
 from .manifest import Provider, RuntimeOptions
 from .subgraph import keep_outputs, parse_model
 
@@ -42,11 +44,15 @@ _OPEN: Final[weakref.WeakSet[ort.InferenceSession]] = weakref.WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, type and shape of a graph input or output; sizes that are not fixed are names or None."""
+    """Name, type and shape of a graph input or output; sizes that are not fixed are names or None.
+
+    levels : what the graph takes the levels of a uint8 input for, where it says so
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
+    levels: Levels | None = None
 
     def admits(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape can be this tensor."""
@@ -102,12 +108,14 @@ class Network:
         if outputs is not None and list(outputs) != [value.name for value in parsed.graph.output]:
             keep_outputs(parsed, outputs, name)
             model = parsed.SerializeToString()
+        levels = input_levels(parsed)
         del parsed
         options = _session_options(threads, graph_optimization, profile_prefix)
         self._session = _load(model, name, options, providers)
         self._hooks = RunHooks() if hooks is None else hooks
         self.ran = False
-        self.input_specs = _tensor_specs(self._session.get_inputs, name)
+        inputs = _tensor_specs(self._session.get_inputs, name)
+        self.input_specs = {key: replace(spec, levels=levels.get(key)) for key, spec in inputs.items()}
         self.output_specs = _tensor_specs(self._session.get_outputs, name)
 
     @property

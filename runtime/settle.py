@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ..errors import BundleError, InvalidArgument, expected
-from .arrangement import Arrangement
+from .arrangement import MOST_THREADS, Arrangement, check_threads
 from .bundle import Bundle, Provider
 from .cpu import usable_cpus
 from .profile import Choice, find_profile
@@ -35,16 +35,17 @@ class Settled:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Say in a :class:`BundleError` of the block that the execution providers are not the bundle's own choice."""
+        """Say in a :class:`BundleError` of the block where the bundle is, and whose the execution providers are not."""
         try:
             yield
         except BundleError as error:
-            if not self.bundle.preferred:
-                raise
-            names = ", ".join(provider.name for provider in self.bundle.preferred)
-            raise BundleError(
-                f"{error} (profile {self.profile} chose {names}; octobev bundle tune --forget removes it)"
-            ) from error
+            path, message = str(self.bundle.path), str(error)
+            if not message.startswith(path):
+                message = f"{path}: {message}"
+            if self.bundle.preferred:
+                names = ", ".join(provider.name for provider in self.bundle.preferred)
+                message += f" (profile {self.profile} chose {names}; octobev bundle tune --forget removes it)"
+            raise BundleError(message) from error
 
 
 def settle(
@@ -64,17 +65,17 @@ def settle(
     Raises
     ------
     InvalidArgument, BundleError
-        No thread; see :func:`octobev.runtime.variants.select_variant`.
+        No thread, or too many; see :func:`octobev.runtime.variants.select_variant`.
     """
-    if threads is not None and threads < 1:
-        raise InvalidArgument(expected("threads", "at least 1", threads))
+    if threads is not None:
+        check_threads(threads)
     name, choice = _found(bundle, profile)
     if choice is not None and variant not in ("auto", choice.variant):
         _LOG.info("profile %s: not used, it is for %s and %s was asked for", name, choice.variant, variant)
         choice = None
     if choice is None:
         chosen = select_variant(bundle, variant)
-        return Settled(chosen, Arrangement.side_by_side(usable_cpus() if threads is None else threads))
+        return Settled(chosen, Arrangement.side_by_side(_by_default() if threads is None else threads))
     arrangement = choice.arrangement
     if threads not in (None, choice.threads):
         _LOG.info("profile %s: it is for %d threads and %d were asked for", name, choice.threads, threads)
@@ -86,6 +87,10 @@ def settle(
     )
     chosen = replace(select_variant(bundle, choice.variant), preferred=_providers(bundle, choice.providers))
     return Settled(chosen, arrangement, name)
+
+
+def _by_default() -> int:
+    return min(usable_cpus(), MOST_THREADS)
 
 
 def _found(bundle: Bundle, profile: ProfileChoice) -> tuple[str | None, Choice | None]:

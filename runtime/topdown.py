@@ -286,6 +286,7 @@ class _LiftInput:
         shape = (1, channels, nx, ny) if self._planes else (nx * ny, channels)
         dtype = _FLOAT if levels is None else np.dtype(np.uint8)
         _check_tensor(where, network, spec.tensor, shape, is_input=True, dtype=dtype)
+        _check_levels(where, network, spec.tensor, levels)
         self.array: NDArray[Any] = np.zeros(shape, dtype=dtype)
         self._builder = ViewBuilder(
             grid_points(grid, spec.heights_m),
@@ -395,6 +396,20 @@ def _check_tensor(
         undeclared = is_input and dtype == _FLOAT and given == np.uint8
         hint = "; levels must be declared for uint8" if undeclared else ""
         raise BundleError(expected(f"{where}: tensor {tensor}", f"{dtype} {shape}", f"{given} {actual}") + hint)
+
+
+def _check_levels(where: str, network: Network, tensor: str, declared: Levels | None) -> None:
+    """Refuse levels that the network takes for other numbers; where its graph does not say for which, all are good."""
+    taken_for = network.input_specs[tensor].levels
+    if declared is None or taken_for is None:
+        return
+    if (np.float32(declared.scale), declared.zero_point) != (np.float32(taken_for.scale), taken_for.zero_point):
+        what = f"{where}: levels of tensor {tensor}"
+        raise BundleError(expected(what, f"those of its ONNX file, {_words(taken_for)}", _words(declared)))
+
+
+def _words(levels: Levels) -> str:
+    return f"scale {levels.scale!r} and zero_point {levels.zero_point}"
 
 
 def _output_array(where: str, tensor: str, network: Network) -> NDArray[Any]:

@@ -62,7 +62,7 @@ def variants_of(bundle: Bundle) -> tuple[Variant, ...]:
     """
     networks = bundle.manifest.networks
     listed = any("int8" in spec.variants for spec in networks.values())
-    if any(is_quantised(parse_model(bundle.model_bytes(name, "fp32"), name)) for name in networks):
+    if any(is_quantised(_parse(bundle, name, "fp32")) for name in networks):
         return ("int8",)
     return ("fp32", "int8") if listed else ("fp32",)
 
@@ -74,8 +74,7 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 def _check_same_tensors(bundle: Bundle, network_id: str, variant: Variant) -> None:
     """Refuse a variant whose tensors are others than those of the network, but for levels in place of numbers."""
-    own = parse_model(bundle.model_bytes(network_id, "fp32"), network_id).graph
-    other = parse_model(bundle.model_bytes(network_id, variant), f"{network_id}, variant {variant}").graph
+    own, other = _parse(bundle, network_id, "fp32").graph, _parse(bundle, network_id, variant).graph
     where = f"{bundle.path}: networks.{network_id}.variants.{variant}"
     levels = bundle.manifest.networks[network_id].variants[variant].levels
     for what, mine, theirs in (("inputs", own.input, other.input), ("outputs", own.output, other.output)):
@@ -83,6 +82,17 @@ def _check_same_tensors(bundle: Bundle, network_id: str, variant: Variant) -> No
         if wanted != actual:
             with_levels = f", with levels for {', '.join(levels)}" if levels and what == "inputs" else ""
             raise BundleError(expected(f"{where}: {what}", f"those of the network{with_levels} ({wanted})", actual))
+
+
+def _parse(bundle: Bundle, network_id: str, variant: Variant) -> onnx.ModelProto:
+    """Parse the file of a network; errors say where it is."""
+    content = bundle.model_bytes(network_id, variant)
+    spec = bundle.manifest.networks[network_id]
+    other = spec.variants.get(variant)
+    try:
+        return parse_model(content, network_id if other is None else f"{network_id}, variant {variant}")
+    except BundleError as error:
+        raise BundleError(f"{bundle.path / (spec if other is None else other).file}: {error}") from error
 
 
 def _tensors(values: Sequence[onnx.ValueInfoProto], levels: Collection[str] = ()) -> str:

@@ -146,3 +146,12 @@ def test_the_reader_of_imports_sees_all_forms(tmp_path: Path, monkeypatch: pytes
         (3, "octobev.errors"),
         (5, "octobev.cli.rig"),
     ]
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [(None, "1"), ("0", "0")])
+def test_networks_run_without_reports_to_their_makers(chosen: str | None, kept: str, monkeypatch) -> None:
+    """Unless the user wants them: what he set stays."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", chosen)
+    assert run("import octobev, os; print(os.environ['ORT_DISABLE_TELEMETRY'])") == kept

@@ -71,9 +71,9 @@ class TopicPattern:
     def __post_init__(self) -> None:
         if not self.text:
             raise TopicError(expected("topic", "a name or a pattern such as camera/*", "an empty text"))
-        for component in self.text.split("/"):
-            if component != ANY:
-                check_topic(component)
+        if not all(component == ANY or _is_component(component) for component in self.text.split("/")):
+            must_be = "components of letters, digits, '_', '-' and '.', or '*' for a whole one, joined by '/'"
+            raise TopicError(expected("topic", must_be, repr(self.text)))
         if len(self.text.encode()) > MAX_TOPIC_BYTES:
             raise TopicError(expected("topic", f"at most {MAX_TOPIC_BYTES} bytes", f"{len(self.text.encode())}"))
 

@@ -1,5 +1,6 @@
 import json
 import sys
+from itertools import islice
 
 import pytest
 from octobev.cli import build
@@ -88,12 +89,11 @@ def test_variant_that_the_bundle_has_not(drive, fp32_bundle):
 
 
 def test_interrupt_gives_what_was_done(drive, monkeypatch):
-    def stepped(runtime, frame_set, *, step=Runtime.step):
-        if runtime._sequence == 2:
-            raise KeyboardInterrupt
-        return step(runtime, frame_set)
+    def streamed(runtime, frame_sets, *, stream=Runtime.stream):
+        yield from islice(stream(runtime, frame_sets), 2)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Runtime, "step", stepped)
+    monkeypatch.setattr(Runtime, "stream", streamed)
     result = run(drive, drive, "--json")
     assert result.exit_code == 130
     report = json.loads(result.stdout)

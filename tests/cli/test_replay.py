@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from mcap.writer import Writer
 from octobev.cli import build
+from octobev.errors import RigError
+from octobev.fusion.rig import Rig, write_rig
 from octobev.models.variant_files import write_variants
 from octobev.replay.open import open_drive
 from octobev.runtime.bundle import open_bundle
@@ -166,7 +170,16 @@ def test_published_predictions_are_received(drive, tmp_path):
         (["{drive}", "--cameras", "roof"], "camera must be one of"),
         (["{drive}", "--outputs", "lanes"], "outputs of bundle octobev-reference must be among"),
         (["{drive}", "--bundle", "/nowhere"], "/nowhere: no such bundle directory"),
-        (["{drive}", "--rate", "0"], "rate must be positive, got 0"),
+        (["{drive}", "--rate", "0"], "rate must be positive and finite, got 0"),
+        (["{drive}", "--live", "--rate", "inf"], "rate must be positive and finite, got inf"),
+        (["{drive}", "--start", "inf"], "start_s must be finite seconds from 0 on, got inf"),
+        (["{drive}", "--start", "9"], "town: frame sets from 9 s on must be at least one, got none"),
+        (
+            ["{drive}", "--live", "--start", "9", "--duration", "1"],
+            "from 9 s on for 1 s must be at least one",
+        ),
+        (["{drive}", "--threads", "100000"], "threads must be at most 1024, got 100000"),
+        (["{drive}", "--bundle", "{drive}"], "must be a directory with bundle.toml in it, or that file, got another"),
         (["{drive}", "--rig", "/nowhere/rig.toml"], "/nowhere/rig.toml: no such rig file"),
         (["{drive}", "--publish", "carrier-pigeon://x"], "carrier-pigeon"),
     ],
@@ -179,6 +192,53 @@ def test_bad_input_is_one_clear_line_and_exit_code_1(drive, arguments, message):
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_rig_of_other_cameras_is_refused_and_of_some_others_told(drive, tmp_path):
+    rig = open_drive(drive).rig
+    other = tmp_path / "other.toml"
+    write_rig(Rig(tuple(replace(camera, name=f"{camera.name}_2") for camera in rig), "other"), other)
+    refused = run(drive, "--rig", other)
+    assert isinstance(refused.exception, RigError)
+    assert "other.toml: cameras must be some of the drive's (front_main, " in str(refused.exception)
+    assert str(refused.exception).endswith("got " + ", ".join(f"{name}_2" for name in rig.names))
+    some = tmp_path / "some.toml"
+    write_rig(Rig((*list(rig)[:-1], replace(rig["rear"], name="back")), "some"), some)
+    result = run(drive, "--rig", some, "--duration", "0.1", "--json")
+    assert f"octobev: {some}: town has no frames of back\n" in result.stderr
+    report = json.loads(result.stdout)
+    assert (report["sets"], report["frames"]) == (1, 7)
+
+
+def test_drive_without_calibration_is_replayed_with_a_rig(drive, tmp_path):
+    bare, rig = tmp_path / "bare.mcap", tmp_path / "rig.toml"
+    write_rig(open_drive(drive).rig, rig)
+    with drive.open("rb") as source, bare.open("wb") as target:
+        writer = Writer(target)
+        writer.start()
+        schemas, channels = {}, {}
+        for schema, channel, message in make_reader(source).iter_messages():
+            if schema.name == "foxglove.CameraCalibration":
+                continue
+            if channel.id not in channels:
+                key = schemas.setdefault(schema.id, writer.register_schema(schema.name, schema.encoding, schema.data))
+                channels[channel.id] = writer.register_channel(channel.topic, channel.message_encoding, key)
+            writer.add_message(channels[channel.id], message.log_time, message.data, message.publish_time)
+        writer.finish()
+    assert "or give a rig" in str(run(bare).exception)
+    assert summary(bare, "--rig", rig)["digest"] == summary(drive, "--rig", rig)["digest"]
+
+
+def test_folder_of_images_is_replayed_with_a_rig_from_elsewhere(drive, tmp_path):
+    source, rig = open_drive(drive), tmp_path / "rig.toml"
+    write_rig(source.rig, rig)
+    step = next(iter(source.steps()))
+    for frame in step.frame_set.frames:
+        folder = tmp_path / "folder" / "images" / frame.camera
+        folder.mkdir(parents=True)
+        (folder / f"{frame.timestamp_ns}.jpg").write_bytes(frame.data)
+    assert "rig.toml: no such rig file" in str(run(tmp_path / "folder").exception)
+    assert summary(tmp_path / "folder", "--rig", rig)["frames"] == 8
 
 
 def test_truncated_drive_is_replayed_as_far_as_it_goes_with_exit_code_3(drive, tmp_path):

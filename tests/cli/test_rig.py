@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from octobev.cli.rig import app
-from octobev.errors import MissingFile, RecordingError, RigError
+from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, read_rig, write_rig
@@ -44,6 +45,12 @@ def test_the_report_as_json(rig_file: Path) -> None:
     assert [camera["name"] for camera in report["cameras"]] == [f"camera_{i}" for i in range(4)]
     assert report["cameras"][1]["yaw_deg"] == pytest.approx(90.0)
     assert report["near_seen"] > 0.5
+
+
+def test_images_beyond_the_end_of_a_drive_are_refused(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(DriveError, match="town: frame sets from 9 s on must be at least one, got none"):
+        run("check", drive, "--start", 9, "--picture", tmp_path / "rig.png")
+    assert not (tmp_path / "rig.png").exists()
 
 
 def test_a_wrong_rig_fails_with_its_finding(rig_file: Path) -> None:
@@ -112,6 +119,18 @@ def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
     shown = json.loads(run("show", rig_file, "--json"))
     assert shown["name"] == "car"
     assert shown["cameras"][0]["position_m"] == [0.0, 0.0, 1.5]
+
+
+def test_export_that_fails_leaves_no_file(rig_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **how: object) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = rig_file.parent / "copy.toml"
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RecordingError, match=r"copy\.toml: No space left on device"):
+        run("export", rig_file, out)
+    assert [path.name for path in rig_file.parent.iterdir()] == ["rig.toml"]
 
 
 def test_export_writes_the_same_rig_once(rig_file: Path) -> None:

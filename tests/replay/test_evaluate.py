@@ -7,8 +7,13 @@ from octobev.fusion.layout import RoadLayout
 from octobev.fusion.occupancy import OccupancyGrid
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Rig
+from octobev.replay.disturbance import Disturbance
 from octobev.replay.drive import Drive, DriveStep, GroundTruth, Losses
-from octobev.replay.evaluate import evaluate, flat
+from octobev.replay.evaluate import COMPARED_KINDS, evaluate, flat
+from octobev.replay.refine import Refinement
+from octobev.replay.synthetic import SyntheticDrive
+from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
+from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import FrameSet
 
 GRID = BevGrid(0.0, 4.0, 0.0, 1.0, 1.0)  # four cells in a row
@@ -45,8 +50,9 @@ class Predicted:
     def reset(self, reason):
         self.resets += 1
 
-    def step(self, frame_set):
-        return self
+    def stream(self, frame_sets):
+        for _ in frame_sets:
+            yield self
 
 
 def layout(*probability, observed=(1, 1, 1, 1)):
@@ -151,6 +157,82 @@ def test_corridor_direction_is_read_from_the_output_that_has_it(observed, median
     drive = OneSet(GroundTruth(1, GRID, {"drivable": row(1, 1, 1, 1, dtype=np.uint8), "direction_rad": directions}))
     report = evaluate([drive], predicted).report()["corridor_direction_deg"]
     assert report["median"] == pytest.approx(median, abs=0.11)
+
+
+class Stepping(Runtime):
+    """A runtime that begins nothing ahead."""
+
+    def stream(self, frame_sets):
+        return map(self.step, frame_sets)
+
+
+@pytest.fixture(scope="module")
+def town():
+    return SyntheticDrive(20_003, 0.75, rate_hz=8.0, size=(320, 240))
+
+
+def refuse(frame_sets, rig):
+    return Refinement(rig, len(list(frame_sets)) > 100, "too few sets")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"reset_every_frame": True, "warm_up": 2},
+        {"disturbance": Disturbance(("rear",), 0.3, 0.2, 3.0, 0.3, seed=4), "refine": refuse, "duration_s": 0.5},
+    ],
+    ids=["whole", "each set by itself", "disturbed"],
+)
+def test_sets_under_way_together_are_compared_as_one_after_another(town, how):
+    bundle, results = open_bundle(REFERENCE_BUNDLE), []
+    for kind in (Runtime, Stepping):
+        compared = []
+        result = evaluate([town], lambda rig, kind=kind: kind(bundle, rig, threads=2), watch=compared.append, **how)
+        assert [one.frame_set.timestamp_ns for one in compared] == [one.predictions.timestamp_ns for one in compared]
+        assert [one.truth.timestamp_ns for one in compared] == [one.predictions.timestamp_ns for one in compared]
+        results.append(
+            (result.report(), [(one.index, dict(one.iou_visible), one.predictions.state) for one in compared])
+        )
+    assert results[0] == results[1]
+    assert results[0][0]["frames"] == len(compared) > 2
+
+
+def test_outputs_that_are_not_compared_make_no_difference(town):
+    bundle = open_bundle(REFERENCE_BUNDLE)
+    compared = [name for name in bundle.default_outputs if bundle.outputs[name] in COMPARED_KINDS]
+    assert 0 < len(compared) < len(bundle.default_outputs)
+    some, every = (
+        evaluate([town], lambda rig, outputs=outputs: Runtime(bundle, rig, outputs, 2), duration_s=0.3).report()
+        for outputs in (compared, None)
+    )
+    assert some == every
+
+
+def test_each_set_by_itself_has_nothing_of_the_one_before(town):
+    bundle, compared = open_bundle(REFERENCE_BUNDLE), []
+
+    def make(rig):
+        return Runtime(bundle, rig, threads=2)
+
+    evaluate([town], make, reset_every_frame=True, warm_up=3, watch=compared.append)
+    assert {one.predictions.state.reset_reason for one in compared} == {"reset at every frame"}
+    assert [one.index for one in compared] == [3, 4, 5]
+
+
+def test_interrupt_while_the_next_set_is_read_keeps_the_set_before(town):
+    class Cut(Drive):
+        name, rig, losses = "cut", town.rig, town.losses
+
+        def steps(self, *, start_s=0.0, duration_s=None):
+            for number, step in enumerate(town.steps()):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield step
+
+    bundle = open_bundle(REFERENCE_BUNDLE)
+    result = evaluate([Cut()], lambda rig: Runtime(bundle, rig, threads=2))
+    assert (result.frames, result.interrupted) == (3, True)
 
 
 def test_interrupt_keeps_what_was_compared():

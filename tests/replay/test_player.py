@@ -168,9 +168,12 @@ def test_interruption_ends_the_replay_with_what_was_done():
         if predictions.sequence == 1:
             raise KeyboardInterrupt
 
-    summary = play(Recorded(), Brightness(), sinks={"stop": interrupt})
+    taken = []
+    sinks = {"stop": interrupt, "keep": lambda step, predictions: taken.append(predictions.sequence)}
+    summary = play(Recorded(), Brightness(), sinks=sinks)
     assert summary.interrupted
     assert summary.sets == 2
+    assert taken == [0, 1]
 
 
 def test_summary_as_json_has_the_promised_keys():

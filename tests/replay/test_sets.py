@@ -117,7 +117,9 @@ def test_window_counts_from_a_given_first_step():
     assert cut(window(steps(1100, 1200, 1300), 0.2, None, first_ns=1000 * MS)) == [1200, 1300]
 
 
-@pytest.mark.parametrize(("start", "duration"), [(-1, None), (float("nan"), None), (0, -0.5)])
+@pytest.mark.parametrize(
+    ("start", "duration"), [(-1, None), (float("nan"), None), (float("inf"), None), (0, -0.5), (0, float("inf"))]
+)
 def test_window_refuses_negative_times(start, duration):
-    with pytest.raises(InvalidArgument, match="must be seconds from 0 on"):
+    with pytest.raises(InvalidArgument, match="must be finite seconds from 0 on"):
         window(steps(1), start, duration)

@@ -1,6 +1,7 @@
 """What ran when, as a file that trace viewers open."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,16 @@ def test_file_that_is_there_is_kept_unless_told_otherwise(tmp_path):
     assert len(json.loads(path.read_text())) == 1
     with pytest.raises(RecordingError, match="cannot be written: No such file or directory"):
         TraceWriter(tmp_path / "no" / "trace.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_is_told_with_the_file():
+    trace = TraceWriter("/dev/full", overwrite=True)
+    with pytest.raises(RecordingError, match="/dev/full: cannot be written: No space left on device"):
+        trace.add(SPANS * 500, predictions(0))
+    with pytest.raises(RecordingError, match="/dev/full: cannot be written"):
+        trace.close()
+    trace.close()
 
 
 def test_stages_are_summed_over_threads_in_their_order():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+
 import numpy as np
 import onnx
 import pytest
 from octobev.errors import BundleError, NetworkError
 from octobev.fusion.levels import Levels
 from octobev.fusion.pose import Pose
-from octobev.runtime.bundle import open_bundle
+from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 from octobev.runtime.variants import select_variant
@@ -195,3 +198,39 @@ def test_a_network_that_is_not_as_its_lift_says_is_refused(write_bundle, topdown
     match = r"tensor lifted must be float32 \(1, 4, 8, 6\), got uint8 \(1, 4, 8, 6\); levels must be declared for uint8"
     with pytest.raises(BundleError, match=match):
         Runtime(open_bundle(path), make_rig("front"), {"layout"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(f"scale = {SCALE}", "scale = 0.0078126"), (f"zero_point = {ZERO}", "zero_point = 21"), (f"{SCALE}", "1.0")],
+)
+def test_levels_that_the_network_takes_for_other_numbers_are_refused(write_variant, make_rig, old, new):
+    bundle = open_bundle(write_variant(table=TABLE.replace(old, new)))
+    declared = f"scale {0.0078125}" if old.startswith("zero") else r"scale \d\.\d+"
+    match = (
+        r"levels: networks\.topdown\.variants\.int8\.levels\.lifted: levels of tensor lifted "
+        r"must be those of its ONNX file, "
+        rf"scale 0\.0078125 and zero_point 20, got {declared} and zero_point \d+$"
+    )
+    with pytest.raises(BundleError, match=match):
+        Runtime(bundle, make_rig("front"), {"layout"}, 1, variant="int8")
+    with pytest.raises(BundleError, match="must be those of its ONNX file"):
+        verify_bundle(bundle)
+    Runtime(bundle, make_rig("front"), {"layout"}, 1, variant="fp32").close()
+
+
+def test_levels_of_a_lift_are_compared_with_its_network(write_bundle, topdown_model, manifest_text, make_rig):
+    text = manifest_text.replace("heights_m = [0.0, 1.0]", OWN.replace("20", "19"))
+    bundle = open_bundle(write_bundle(text, {"topdown.onnx": taking_levels(topdown_model())}))
+    match = r"networks\.topdown\.lifts\[0\]: levels of tensor lifted must be .* zero_point 20, got .* zero_point 19$"
+    with pytest.raises(BundleError, match=match):
+        Runtime(bundle, make_rig("front"), {"layout"}, 1)
+
+
+def test_reference_bundle_with_other_levels_is_refused(tmp_path, make_rig):
+    path = tmp_path / "bundle"
+    shutil.copytree(REFERENCE_BUNDLE, path)
+    manifest = path / "bundle.toml"
+    manifest.write_text(re.sub(r"(levels = .*zero_point = )\d+", r"\g<1>7", manifest.read_text()))
+    with pytest.raises(BundleError, match=r"levels\.lifted: levels of tensor lifted must be those of its ONNX file"):
+        Runtime(open_bundle(path), make_rig("front"), {"road_layout"}, 1, variant="int8")

@@ -152,7 +152,8 @@ def test_provider_that_does_not_load_is_told(write_bundle, tune, monkeypatch):
     ]  # fmt: skip
     assert networks.trials[1].ms is None
     assert networks.trials[1].refused is not None
-    assert networks.trials[1].refused.startswith("cannot run: network hydranet: ")
+    assert networks.trials[1].refused.startswith("cannot run: ")
+    assert "bundle: network hydranet: " in networks.trials[1].refused
     assert networks.notes == ("Azure runs nothing on this machine: not tried",)
 
 
