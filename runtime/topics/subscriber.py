@@ -375,4 +375,8 @@ def _warn(text: str, *values: object) -> None:
 
 def _wait_ms(deadline: float | None) -> int:
     """Milliseconds to wait for a message at once; 0 when the deadline has passed."""
-    return WATCH_MS if deadline is None else min(WATCH_MS, max(0, math.ceil((deadline - time.monotonic()) * 1000)))
+    if deadline is None:
+        return WATCH_MS
+    return math.ceil(
+        min(WATCH_MS, max(0.0, (deadline - time.monotonic()) * 1000))
+    )  # also of a deadline that never comes

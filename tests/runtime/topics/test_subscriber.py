@@ -71,6 +71,18 @@ def test_receive_times_out_with_what_was_wanted(endpoint: str) -> None:
             subscriber.latest(0.0)
 
 
+@pytest.mark.parametrize("for_ever", [None, 1e300, float("inf")])
+def test_receive_waits_however_long_it_is_told(
+    endpoint: str, forger: Forger, heat: Callable[..., list[Buffer]], for_ever: float | None
+) -> None:
+    with Subscriber(endpoint) as subscriber:
+        forger.wait()
+        forger.send(*heat(7))
+        assert subscriber.receive(for_ever).sequence == 7
+        forger.send(*heat(8))
+        assert asyncio.run(subscriber.receive_async(for_ever)).sequence == 8
+
+
 def test_losses_repeats_and_restarts_are_noticed(
     endpoint: str, forger: Forger, heat: Callable[..., list[Buffer]]
 ) -> None:
