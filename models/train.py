@@ -11,7 +11,6 @@ ground truth, --start begins with networks that were trained before. docs/traini
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from contextlib import ExitStack
@@ -156,7 +155,7 @@ def _learn(training: Training, plan: TrainingPlan, material: Material, options: 
     town_folder = material.town_folder(folder)
     size = (training.hydranet_config.width, training.hydranet_config.height)
     with ExitStack() as stack:
-        watcher = stack.enter_context(Watcher(plan, training.done))
+        watcher = stack.enter_context(Watcher(training.done))
         workers = stack.enter_context(
             TownWorkers(town_folder, material.towns_to_draw, *size, options.workers, material.rigs)
         )
@@ -192,7 +191,7 @@ def training_towns(seed: int, count: int) -> list[int]:
 class Watcher:
     """Progress on stderr: a bar, and one line for each validation."""
 
-    def __init__(self, plan: TrainingPlan, done: float) -> None:
+    def __init__(self, done: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -226,8 +225,9 @@ class Watcher:
 
     def report(self, progress: Progress) -> None:
         """Show a step."""
-        loss = progress.terms.get("total", math.nan)
-        text = f"step {progress.step}  loss {loss:.3f}  {progress.sets_per_s:.1f} sets/s"
+        text = f"step {progress.step}"
+        if progress.terms:  # none since the report before: the end
+            text += f"  loss {progress.terms['total']:.3f}  {progress.sets_per_s:.1f} sets/s"
         self.bar.update(self.task, completed=progress.done, description=text)
         if not self.console.is_terminal:
             self.console.print(f"{100 * progress.done:.1f} %  {text}", highlight=False)

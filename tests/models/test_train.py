@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 from octobev.errors import InvalidArgument
@@ -96,3 +97,8 @@ def test_steps_and_minutes_exclude_each_other(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         train.main(["--out", str(tmp_path), "--steps", "1", "--minutes", "1"])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_report_at_the_end_has_no_loss_of_no_step(capsys):
+    train.Watcher(1.0).report(SimpleNamespace(step=7, done=1.0, terms={}, scores={"iou": 0.5}))
+    assert capsys.readouterr().err.splitlines() == ["100.0 %  step 7", "step 7: iou 0.500"]
