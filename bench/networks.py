@@ -14,7 +14,7 @@ from ..runtime.manifest import Variant
 from .material import HYDRANET, TOPDOWN, Material
 from .spread import take_turns, wall_ms
 
-_TRIAL_ROUNDS: Final = 5
+_TRIAL_ROUNDS: Final = 9
 
 
 def session(model: bytes, threads: int, *, spinning: bool) -> onnxruntime.InferenceSession:

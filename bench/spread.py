@@ -17,10 +17,10 @@ Clock = Callable[[], float]
 Sample = Callable[[], float]
 """Does one run and gives its figure."""
 
-SETTLE_S = 0.01
-"""Pause after each turn, in which the threads of that side stop to spin."""
+SETTLE_S = 0.05
+"""Pause after each turn, in which the threads of that side stop to spin: those of ONNX Runtime do for 40 ms."""
 
-STEADY_S = 0.01
+STEADY_S = 0.03
 """For so long a side runs before the run that counts."""
 
 

@@ -25,7 +25,7 @@ from ...runtime.frames import FrameSet
 from ...runtime.profile import Choice
 from ...runtime.settle import settle
 from ...runtime.variants import VariantChoice, variants_of
-from ..spread import SETTLE_S, Clock, Sample, Spread, Turns, take_turns
+from ..spread import Clock, Sample, Spread, Turns, take_turns
 from . import candidates
 from .judge import Judge, Verdict
 from .trials import Contender, Trial, fastest
@@ -33,6 +33,7 @@ from .trials import Contender, Trial, fastest
 _WARM_UP: Final = 2
 _FEWEST_ROUNDS: Final = 5
 _MOST_ROUNDS: Final = 60
+_SETTLE_S: Final = 0.01  # threads of a runtime do not spin
 
 Progress = Callable[[str, int, int], None]
 """What is measured now, how many steps of it are done, and how many there are."""
@@ -99,7 +100,7 @@ class Tuner:
         own_providers: bool = False,
         seconds: float = 12.0,
         progress: Progress = lambda what, done, total: None,
-        settle_s: float = SETTLE_S,
+        settle_s: float = _SETTLE_S,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._bundle = bundle
