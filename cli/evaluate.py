@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .level_option import LevelOption
 from .variant import Variant, VariantOption
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="Model bundle (directory with bundle.toml). Default: the one that is shipped.")
     ] = None,
     variant: VariantOption = Variant.AUTO,
+    level: LevelOption = True,
     warm_up: Annotated[int, typer.Option(min=0, help="Sets at the start of each drive that do not count.")] = 0,
     duration: Annotated[float | None, typer.Option(min=0.0, help="Only this many seconds of each drive.")] = None,
     reset_every_frame: Annotated[bool, typer.Option(help="Forget everything before each set.")] = False,
@@ -122,7 +124,7 @@ def evaluate(
 
         result = evaluation.evaluate(
             sources(),
-            lambda rig: Runtime(opened, rig, outputs, threads, variant=opened.variant),
+            lambda rig: Runtime(opened, rig, outputs, threads, variant=opened.variant, level=level),
             warm_up=warm_up,
             duration_s=duration,
             reset_every_frame=reset_every_frame,
@@ -142,6 +144,7 @@ def evaluate(
         "duration_s": duration,
         "reset_every_frame": reset_every_frame,
         "refine": refine,
+        "level": level,
         **disturbance.values(),
     }
     if writer is not None and extremes is not None:

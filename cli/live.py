@@ -14,6 +14,7 @@ import typer
 
 from ..errors import InvalidArgument, RigError, expected
 from .keys import AllowedOption, KeyOption, publisher_keys
+from .level_option import LevelOption
 from .replay import split_names
 from .variant import Variant, VariantOption
 
@@ -61,6 +62,7 @@ def run(
         ),
     ] = None,
     variant: VariantOption = Variant.AUTO,
+    level: LevelOption = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: the usable CPUs.")] = None,
     budget_ms: Annotated[
         float,
@@ -131,7 +133,7 @@ def run(
         recording, sinks = (None, None) if record is None else _recording(stack, record, used_rig, force)
         publisher = None if publish is None else _publisher(stack, publish, keys)
         live = stack.enter_context(
-            _live(bundle, used_rig, outputs, always, variant, threads, budget_ms, publisher, sinks)
+            _live(bundle, used_rig, outputs, always, variant, level, threads, budget_ms, publisher, sinks)
         )
         if metrics is not None:
             _serve_metrics(stack, live, metrics)
@@ -215,6 +217,7 @@ def _live(
     outputs: str | None,
     always: str | None,
     variant: Variant,
+    level: bool,
     threads: int | None,
     budget_ms: float,
     publisher: Publisher | None,
@@ -228,6 +231,7 @@ def _live(
     settings = LiveSettings(
         threads=threads,
         variant=variant.value,
+        level=level,
         minimum_outputs=None if minimum is None else tuple(minimum),
         frame_budget_ms=budget_ms,
     )

@@ -9,6 +9,7 @@ import typer
 
 from .fault_option import FaultOption, FaultSeedOption, parse_faults
 from .keys import AllowedOption, KeyOption, publisher_keys
+from .level_option import LevelOption
 from .replay_options import ReplayOptions
 from .variant import Variant, VariantOption
 
@@ -32,6 +33,7 @@ def replay(
         ),
     ] = None,
     variant: VariantOption = Variant.AUTO,
+    level: LevelOption = True,
     live: Annotated[
         bool, typer.Option("--live", help="Each frame at its own time, through the live runtime; see below.")
     ] = False,
@@ -99,6 +101,7 @@ def replay(
         cameras=split_names(cameras),
         outputs=split_names(outputs),
         variant=variant,
+        level=level,
         rate=rate,
         start_s=start,
         duration_s=duration,

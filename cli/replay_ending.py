@@ -18,6 +18,7 @@ class Ending:
 
     Parameters
     ----------
+    levelled : camera -> pitch and roll by which it was corrected, degrees
     resets, invalid, losses, errors : how often: reasons why the state began anew, outputs that were withheld, reasons
         why something of the drive was lost, places where exceptions were caught
     unused_frames : of the drive
@@ -31,6 +32,7 @@ class Ending:
     invalid: Mapping[str, int]
     losses: Mapping[str, int]
     errors: Mapping[str, int] = field(default_factory=dict)
+    levelled: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     unused_frames: int = 0
     truncated: str | None = None
     recording: str | None = None
@@ -40,6 +42,8 @@ class Ending:
 
     def show(self, console: Console) -> None:
         """Print a line for each."""
+        for (pitch, roll), names in _by_tilt(self.levelled).items():
+            console.print(f"levelled by pitch {pitch:+.2f}, roll {roll:+.2f} deg: {', '.join(names)}", markup=False)
         for reason, count in self.resets.items():
             console.print(f"state lost or set back {count}x: {reason}", markup=False)
         warnings = [f"withheld {count}x: {name}" for name, count in self.invalid.items()]
@@ -65,3 +69,11 @@ class Ending:
             raise typer.Exit(EXIT_INTERRUPTED)
         if self.lost:
             raise typer.Exit(EXIT_LOSS)
+
+
+def _by_tilt(levelled: Mapping[str, tuple[float, float]]) -> dict[tuple[float, float], list[str]]:
+    """Cameras by what they were corrected by, to a hundredth of a degree."""
+    cameras: dict[tuple[float, float], list[str]] = {}
+    for name, (pitch, roll) in levelled.items():
+        cameras.setdefault((round(pitch, 2), round(roll, 2) + 0.0), []).append(name)
+    return cameras

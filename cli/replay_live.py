@@ -42,7 +42,7 @@ def replay_live(options: ReplayOptions) -> None:
         if options.publish is not None:
             published = stack.enter_context(Publisher(options.publish, keys=options.keys))
         taken = LiveSinks(sinks, keep_images=options.record_frames or options.pictures is not None)
-        settings = LiveSettings(threads=options.threads, variant=options.variant.value)
+        settings = LiveSettings(threads=options.threads, variant=options.variant.value, level=options.level)
         runtime = stack.enter_context(
             LiveRuntime(
                 bundle,

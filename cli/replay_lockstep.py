@@ -25,7 +25,7 @@ def replay_lockstep(options: ReplayOptions) -> None:
     source, rig, bundle = options.open()
     with ExitStack() as stack:
         runtime = stack.enter_context(
-            Runtime(bundle, rig, options.outputs, options.threads, variant=options.variant.value)
+            Runtime(bundle, rig, options.outputs, options.threads, variant=options.variant.value, level=options.level)
         )
         sinks: dict[str, Sink] = {}
         if options.publish is not None:
@@ -95,6 +95,7 @@ def _ending(summary: ReplaySummary) -> Ending:
     from .replay_ending import Ending
 
     return Ending(
+        levelled=summary.levelled,
         resets=summary.resets,
         invalid=summary.invalid,
         losses=summary.loss_reasons,

@@ -33,6 +33,7 @@ class ReplayOptions:
     cameras: list[str] | None
     outputs: list[str] | None
     variant: Variant
+    level: bool
     rate: float | None
     start_s: float
     duration_s: float | None

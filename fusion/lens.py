@@ -24,6 +24,7 @@ _NEWTON_STEPS: Final = 12
 _BISECTIONS: Final = 60
 _UNPROJECT_TOLERANCE: Final = 1e-9
 _WIDEST_TANGENT: Final = 1e4
+_P2: Final = 3  # among the coefficients of Brown and Conrady: of what is not the same to the left and the right
 """Where the search for a Brown-Conrady radius ends when the lens never folds: within 0.006 degrees of the side."""
 
 
@@ -188,6 +189,13 @@ class Intrinsics:
     def cropped(self, left: float, top: float, width: int, height: int) -> Intrinsics:
         """Return the camera that sees only a rectangle of the image, whose top-left pixel is (left, top)."""
         return replace(self, width=width, height=height, cx=self.cx - left, cy=self.cy - top)
+
+    def mirrored(self) -> Intrinsics:
+        """Return the camera whose image is this one's seen in a mirror, left for right."""
+        coefficients = list(self.coefficients)
+        if self.model == LensModel.BROWN_CONRADY:
+            coefficients[_P2] *= -1
+        return replace(self, cx=self.width - 1.0 - self.cx, coefficients=tuple(coefficients))
 
     def resized(self, width: int, height: int) -> Intrinsics:
         """Return the camera after a resize of its image (pixel areas are mapped: centres move by half a pixel)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import BundleError, MissingFile
 from ..fusion.whole_file import whole_file
+from .horizon import HorizonHead
 from .net import HydraNet, HydraNetConfig, torch
 from .topdown_net import TopDownConfig, TopDownNet
 
@@ -24,6 +25,8 @@ class Checkpoint:
     seed : seed of the run
     frequencies : class on the ground -> share of the free ground on which the network sees it, 0..1
     scores : latest validation, name -> value
+    horizon : state dict of the head that sees the horizon, see :mod:`octobev.models.horizon_training`; empty: there is
+        none. It is trained last, so a training that goes on leaves it out
     """
 
     hydranet_config: HydraNetConfig
@@ -37,6 +40,7 @@ class Checkpoint:
     seed: int
     frequencies: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    horizon: dict[str, Any] = field(default_factory=dict)
 
     def networks(self) -> tuple[HydraNet, TopDownNet]:
         """Both networks with the averaged weights, in evaluation mode."""
@@ -44,6 +48,15 @@ class Checkpoint:
         hydranet.load_state_dict(self.average["hydranet"])
         topdown.load_state_dict(self.average["topdown"])
         return hydranet.eval(), topdown.eval()
+
+    def horizon_head(self) -> HorizonHead | None:
+        """The head that sees the horizon, in evaluation mode; None: it was not trained."""
+        if not self.horizon:
+            return None
+        head = HorizonHead(self.hydranet_config)
+        head.load_state_dict(self.horizon)
+        head.eval()
+        return head
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

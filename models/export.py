@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, InvalidArgument, MissingFile, NetworkError, OctobevError, expected
-from .template import OUTPUTS, castout_manifest_text, manifest_text
+from .template import HORIZON, OUTPUTS, castout_manifest_text, manifest_text
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .horizon import HorizonHead
     from .net import HydraNet, Tensor, nn
     from .topdown_net import TopDownNet
 
@@ -72,15 +73,17 @@ def export_bundle(
     BundleError
         A cast-out of a checkpoint that was never validated: nobody knows how often each class is on the ground.
     """
+    from .horizon import HORIZON_STRIDE
     from .net import parameter_count
 
     if cast_out and not checkpoint.frequencies:
         raise BundleError(expected("class frequencies of a checkpoint", "known", "none; train for a step at least"))
     hydranet, topdown = checkpoint.networks()
     shift_probabilities(topdown, thresholds)
-    graphs = {ONNX_FILE: hydranet_bytes(hydranet)}
-    differences = compare_hydranet(hydranet, graphs[ONNX_FILE])
-    parameters = parameter_count(hydranet)
+    horizon = checkpoint.horizon_head()
+    graphs = {ONNX_FILE: hydranet_bytes(hydranet, horizon)}
+    differences = compare_hydranet(hydranet, graphs[ONNX_FILE], horizon)
+    parameters = parameter_count(hydranet) + (0 if horizon is None else parameter_count(horizon))
     if not cast_out:
         graphs[TOPDOWN_FILE] = topdown_bytes(topdown)
         differences |= compare_topdown(topdown, graphs[TOPDOWN_FILE])
@@ -91,10 +94,12 @@ def export_bundle(
         (folder / name).write_bytes(graph)
     files = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
     configs = checkpoint.hydranet_config, checkpoint.topdown_config
+    told: dict[str, Any] = {"files": files, "version": version}
+    told["horizon_stride"] = None if horizon is None else HORIZON_STRIDE
     text = (
-        castout_manifest_text(configs[0], files=files, frequencies=checkpoint.frequencies, version=version)
+        castout_manifest_text(configs[0], frequencies=checkpoint.frequencies, **told)
         if cast_out
-        else manifest_text(*configs, files=files, version=version)
+        else manifest_text(*configs, **told)
     )
     (folder / "bundle.toml").write_text(text, encoding="utf-8")
     sizes = {name: len(graph) for name, graph in graphs.items()}
@@ -123,13 +128,16 @@ def shift_probabilities(net: TopDownNet, thresholds: Mapping[str, float]) -> Non
             net.decoder.layers.bias[layers.index(name)] -= math.log(threshold / (1.0 - threshold))
 
 
-def hydranet_bytes(net: HydraNet) -> bytes:
-    """Serialise the per-camera network: opset :data:`OPSET`, batch 1, batch normalisation folded; it is not changed."""
+def hydranet_bytes(net: HydraNet, horizon: HorizonHead | None = None) -> bytes:
+    """Serialise the per-camera network, with the head that sees the horizon if there is one.
+
+    Opset :data:`OPSET`, batch 1, batch normalisation folded; neither is changed.
+    """
     from .net import torch
     from .onnx_forms import HydraNetForOnnx
 
     image = torch.zeros((1, 3, net.config.height, net.config.width), dtype=torch.uint8)
-    return traced(HydraNetForOnnx(copy.deepcopy(net)).eval(), {"image": image}, OUTPUTS)
+    return traced(HydraNetForOnnx(copy.deepcopy(net), horizon).eval(), {"image": image}, _outputs(horizon))
 
 
 def topdown_bytes(net: TopDownNet) -> bytes:
@@ -143,13 +151,20 @@ def topdown_bytes(net: TopDownNet) -> bytes:
     return traced(TopDownNetForOnnx(copy.deepcopy(net)).eval(), inputs, TOPDOWN_OUTPUTS)
 
 
-def compare_hydranet(net: HydraNet, graph: bytes, images: int = 4, seed: int = 0) -> dict[str, float]:
+def compare_hydranet(
+    net: HydraNet, graph: bytes, horizon: HorizonHead | None = None, images: int = 4, seed: int = 0
+) -> dict[str, float]:
     """Run both on images of blurred noise; return the largest difference of each output."""
     from .net import ExportedHydraNet
 
     random = np.random.default_rng(seed)
     feeds = [{"image": _blurred_noise(random, net.config.height, net.config.width)} for _ in range(images)]
-    return largest_differences(ExportedHydraNet(copy.deepcopy(net)).eval(), graph, feeds, OUTPUTS)
+    module = ExportedHydraNet(copy.deepcopy(net), None if horizon is None else horizon.on(net)).eval()
+    return largest_differences(module, graph, feeds, _outputs(horizon))
+
+
+def _outputs(horizon: HorizonHead | None) -> tuple[str, ...]:
+    return OUTPUTS if horizon is None else (*OUTPUTS, HORIZON)
 
 
 def compare_topdown(net: TopDownNet, graph: bytes, sets: int = 3, seed: int = 0) -> dict[str, float]:

@@ -125,6 +125,10 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def features(self, image: Tensor) -> Tensor:
         """Run without the heads: feature rows [B, feature pixels, feature_channels]."""
+        return self.rows(self.feature_map(image))
+
+    def feature_map(self, image: Tensor) -> Tensor:
+        """Run as far as :meth:`rows` begins: [B, feature_channels, feature height, feature width]."""
         x = image.to(torch.float32)
         if self.pixel_scale != 1.0:
             x = x * self.pixel_scale
@@ -133,7 +137,12 @@ class HydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        rows: Tensor = self.position(self.top_down(maps).permute(0, 2, 3, 1).flatten(1, 2))
+        joined: Tensor = self.top_down(maps)
+        return joined
+
+    def rows(self, feature_map: Tensor) -> Tensor:
+        """Features as rows, which know where in the image they are."""
+        rows: Tensor = self.position(feature_map.permute(0, 2, 3, 1).flatten(1, 2))
         return rows
 
     def fold_pixel_scale(self) -> None:
@@ -238,28 +247,34 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
     Parameters
     ----------
     net : changed: the scaling of pixel values is folded into its first convolution
+    horizon : what reads the horizon out of its feature map; None: nothing does
     """
 
-    def __init__(self, net: HydraNet) -> None:
+    def __init__(self, net: HydraNet, horizon: nn.Module | None = None) -> None:
         super().__init__()
         net.fold_pixel_scale()
         self.net = net
+        self.horizon = horizon
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Run on one image, uint8 [1, 3, height, width], RGB.
 
-        Returns features, segmentation (softmax), depth (metres), heat (0..1) and boxes (pixels left, top, right and
-        bottom of the pixel).
+        Returns features, segmentation (softmax), depth (metres), heat (0..1), boxes (pixels left, top, right and
+        bottom of the pixel) and the horizon, if there is something that reads it.
         """
-        features = self.net.features(image).flatten(0, 1)  # a matrix on two axes becomes one node, quantised as a whole
+        feature_map = self.net.feature_map(image)
+        features = self.net.rows(feature_map).flatten(
+            0, 1
+        )  # a matrix on two axes becomes one node, quantised as a whole
         low, high = self.net.config.depth_range_m
-        return (
+        heads = (
             features,
             self.segmentation(features),
             torch.exp(self.net.depth(features)).clamp(low, high),
             torch.sigmoid(self.net.heat(features)),
             torch.exp(self.net.box(features)).clamp(0.0, float(self.net.config.width)),
         )
+        return heads if self.horizon is None else (*heads, self.horizon(feature_map))
 
     def segmentation(self, features: Tensor) -> Tensor:
         """Probability of each class, [output pixels, classes]."""

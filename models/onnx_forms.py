@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from .net import ExportedHydraNet, Head, HydraNet, Tensor, nn, torch
+from .horizon import HorizonHead
+from .net import ExportedHydraNet, Head, HydraNet, PixelPosition, Tensor, nn, torch
 from .topdown_net import DIRECTION_CHANNELS, ConvGru, ExportedTopDownNet, TopDownNet
 
 LARGEST_LOGIT = 80.0
@@ -22,11 +23,11 @@ class HydraNetForOnnx(ExportedHydraNet):
 
     Parameters
     ----------
-    net : see :class:`~octobev.models.net.ExportedHydraNet`
+    net, horizon : see :class:`~octobev.models.net.ExportedHydraNet`
     """
 
-    def __init__(self, net: HydraNet) -> None:
-        super().__init__(net)
+    def __init__(self, net: HydraNet, horizon: HorizonHead | None = None) -> None:
+        super().__init__(net, None if horizon is None else HorizonOfMap(horizon, net.position))
         self.probabilities = PixelSoftmax(net.segmentation)
 
     def segmentation(self, features: Tensor) -> Tensor:
@@ -57,6 +58,43 @@ class PixelSoftmax(nn.Module):  # type: ignore[misc, unused-ignore]
         odds = torch.exp(x.reshape(-1, n * channels).clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
         sums = odds @ self.same_pixel
         return odds.reshape(-1, channels) / sums.reshape(-1, channels)
+
+
+class HorizonOfMap(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A :class:`~octobev.models.horizon.HorizonHead` that reads the feature map, before it is made rows.
+
+    The means over blocks of pixels and the first layer are one convolution with steps as large as the blocks; what rows
+    know of their place is a constant then, and so is the unit of what is given.
+
+    Parameters
+    ----------
+    head, position : not changed
+    """
+
+    def __init__(self, head: HorizonHead, position: PixelPosition) -> None:
+        super().__init__()
+        n, first, last = head.per_side, head.first, head.last
+        gain = head.scale.weight / torch.sqrt(head.scale.running_var + head.scale.eps)
+        matrix = first.weight.flatten(1) * gain
+        bias = first.bias + first.weight.flatten(1) @ (head.scale.bias - head.scale.running_mean * gain)
+        self.first = nn.Conv2d(first.in_channels, first.out_channels, n, stride=n, bias=False)
+        self.blocks = head.blocks
+        self.last = nn.Conv2d(last.in_channels, last.out_channels, 1)
+        with torch.no_grad():
+            self.first.weight.copy_((matrix / n**2)[:, :, None, None].expand_as(self.first.weight))
+            place = head.coarse(position.weights(position.terms))  # [1, C, h, w]
+            self.register_buffer("place", torch.einsum("oc,bchw->bohw", matrix, place) + bias[:, None, None])
+            units = head.units
+            self.last.weight.copy_(last.weight * units[0][:, None, None, None])
+            self.last.bias.copy_(last.bias * units[0] + units[1])
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """[1, C, feature height, feature width] -> [map pixels, 2], as the head gives it."""
+        x = torch.relu(self.first(feature_map) + self.place)
+        for block in self.blocks:
+            x = block(x)
+        rows: Tensor = self.last(x).permute(0, 2, 3, 1).flatten(0, 2)
+        return rows
 
 
 class TopDownNetForOnnx(ExportedTopDownNet):

@@ -198,7 +198,7 @@ def _calibrate(
             yield step.frame_set, at_s >= due_s
             due_s += every_s * (at_s >= due_s)
 
-    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32", profile=None) as runtime:
+    with _runtime(bundle, drive) as runtime:
         for frame_set, counts in first_part():
             runtime.watch_inputs((lambda network, inputs: probes[network](inputs)) if counts else None)
             runtime.step(frame_set)
@@ -209,10 +209,15 @@ def _calibrate(
 
 
 def _run(bundle: Bundle, drive: Drive, sets: list[FrameSet], watches: Mapping[str, Callable[[Inputs], None]]) -> None:
-    with Runtime(bundle, drive.rig, outputs=bundle.outputs, threads=1, variant="fp32", profile=None) as runtime:
+    with _runtime(bundle, drive) as runtime:
         runtime.watch_inputs(lambda network, inputs: watches[network](inputs))
         for frame_set in sets:
             runtime.step(frame_set)
+
+
+def _runtime(bundle: Bundle, drive: Drive) -> Runtime:
+    """Run all networks of a bundle in float32, the calibration as it is."""
+    return Runtime(bundle, drive.rig, bundle.outputs, 1, variant="fp32", profile=None, level=False)
 
 
 def _check(bundle: Bundle, results: Mapping[str, QuantisedNetwork], limit: float) -> None:

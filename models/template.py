@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 OUTPUTS = ("features", "segmentation", "depth", "object_heat", "object_boxes")
 """Output tensors of the exported network, in order."""
 
+HORIZON = "horizon"
+"""Output tensor of the head that sees the horizon, last where there is one; and its name in the manifest."""
+
 FEATURE_STRIDE = 4
 """Network input pixels per feature pixel."""
 
@@ -43,7 +46,7 @@ schema = 1
 name = "{name}"
 version = "{version}"
 description = "{description}"
-license = "MIT"
+license = "MIT"{level_by}
 
 [grid]
 x_min_m = -24.0
@@ -96,6 +99,13 @@ kind = "detections"
 layout = "rows"
 stride = {feature_stride}
 classes = [{object_classes}]
+"""
+_HORIZON = """
+[networks.hydranet.outputs.{name}]
+tensor = "{name}"
+kind = "horizon"
+layout = "rows"
+stride = {stride}
 """
 
 _CASTOUTS = """
@@ -173,7 +183,12 @@ kind = "direction"
 
 
 def castout_manifest_text(
-    config: HydraNetConfig, *, files: Mapping[str, str], frequencies: Mapping[str, float], version: str
+    config: HydraNetConfig,
+    *,
+    files: Mapping[str, str],
+    frequencies: Mapping[str, float],
+    version: str,
+    horizon_stride: int | None = None,
 ) -> str:
     """Return the text of `bundle.toml`, what the network sees in the image cast out.
 
@@ -181,14 +196,22 @@ def castout_manifest_text(
     ----------
     files : file name -> SHA-256 of the HydraNet
     frequencies : `drivable`, `lane_divider`, `road_edge`, `crosswalk` -> share of the ground that the network sees so
+    horizon_stride : of the network's horizon map; None: it has none
     """
     ((file, sha256),) = files.items()
     priors = {name: min(max(factor * frequencies[name], 0.01), 0.9) for name, factor in PRIOR_FACTORS.items()}
-    head = _HEAD.format(name="octobev-castout", version=version, description=CASTOUT_DESCRIPTION)
-    return head + _hydranet(config, file, sha256) + _CASTOUTS.format(occupied=OCCUPIED_PRIOR, **priors)
+    head = _head("octobev-castout", version, CASTOUT_DESCRIPTION, horizon_stride)
+    return head + _hydranet(config, file, sha256, horizon_stride) + _CASTOUTS.format(occupied=OCCUPIED_PRIOR, **priors)
 
 
-def manifest_text(hydranet: HydraNetConfig, topdown: TopDownConfig, *, files: Mapping[str, str], version: str) -> str:
+def manifest_text(
+    hydranet: HydraNetConfig,
+    topdown: TopDownConfig,
+    *,
+    files: Mapping[str, str],
+    version: str,
+    horizon_stride: int | None = None,
+) -> str:
     """Return the text of `bundle.toml`, features lifted into the recurrent network.
 
     The network stands in it twice: for all cameras, and on demand for those that look ahead, with a state of its own.
@@ -196,9 +219,10 @@ def manifest_text(hydranet: HydraNetConfig, topdown: TopDownConfig, *, files: Ma
     Parameters
     ----------
     files : file name -> SHA-256, the HydraNet first, then the top-down network
+    horizon_stride : of the HydraNet's horizon map; None: it has none
     """
     (file, sha256), (topdown_file, topdown_sha256) = files.items()
-    head = _HEAD.format(name="octobev-reference", version=version, description=DESCRIPTION)
+    head = _head("octobev-reference", version, DESCRIPTION, horizon_stride)
     same = {
         "file": topdown_file,
         "sha256": topdown_sha256,
@@ -210,11 +234,16 @@ def manifest_text(hydranet: HydraNetConfig, topdown: TopDownConfig, *, files: Ma
     front = _TOPDOWN.format(
         name="front_layout", prefix="front_", cameras=_quoted(FRONT_CAMERAS), on_demand="\non_demand = true", **same
     )
-    return head + _hydranet(hydranet, file, sha256) + surround + front
+    return head + _hydranet(hydranet, file, sha256, horizon_stride) + surround + front
 
 
-def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:
-    return _HYDRANET.format(
+def _head(name: str, version: str, description: str, horizon_stride: int | None) -> str:
+    level_by = "" if horizon_stride is None else f'\nlevel_by = "{HORIZON}"'
+    return _HEAD.format(name=name, version=version, description=description, level_by=level_by)
+
+
+def _hydranet(config: HydraNetConfig, file: str, sha256: str, horizon_stride: int | None) -> str:
+    text = _HYDRANET.format(
         file=file,
         sha256=sha256,
         width=config.width,
@@ -226,6 +255,7 @@ def _hydranet(config: HydraNetConfig, file: str, sha256: str) -> str:
         classes=_quoted(config.classes),
         object_classes=_quoted(config.object_classes),
     )
+    return text if horizon_stride is None else text + _HORIZON.format(name=HORIZON, stride=horizon_stride)
 
 
 def _quoted(names: Iterable[str]) -> str:

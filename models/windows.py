@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DriveError, expected
-from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.view import FeatureCamera, ViewTransform
 from ..fusion.view_builder import ViewBuilder, grid_points
-from .sequences import GRID, VISIBLE, Sequences
+from .sequences import GRID, VISIBLE, Sequences, lens_numbers, lens_of
 from .shelf import Shelf
 from .template import FEATURE_STRIDE
 from .tone import tone_curves
@@ -41,7 +40,6 @@ ODOMETRY_SIGMA: Final = (0.03, 0.3)
 EXACT: Final = 0.85
 """Share of stretches whose calibration is right: thin lines are learned from these, doubt from the others."""
 
-_BROWN_P2: Final = 3
 _ACROSS_EGO: Final = np.diag([1.0, -1.0, 1.0, 1.0])
 _ACROSS_IMAGE: Final = np.diag([-1.0, 1.0, 1.0, 1.0])
 
@@ -149,10 +147,7 @@ def cut_window(
 def mirrored(sequences: Sequences, stretch: int) -> Sequences:
     """Return one stretch seen in a mirror: left is right, in the images, the calibration, the motion and the truth."""
     part = slice(stretch, stretch + 1)
-    lenses = sequences.lenses[part].copy()
-    lenses[..., 5] = lenses[..., 0] - 1.0 - lenses[..., 5]
-    brown = lenses[..., 2] == LensModel.BROWN_CONRADY.code
-    lenses[..., 7 + _BROWN_P2] *= np.where(brown, -1.0, 1.0)
+    lenses = np.stack([lens_numbers(lens_of(numbers).mirrored()) for numbers in sequences.lenses[stretch]])
     return Sequences(
         sequences.images[part, :, :, :, ::-1],
         sequences.labels[part, ..., ::-1],
@@ -160,7 +155,7 @@ def mirrored(sequences: Sequences, stretch: int) -> Sequences:
         _mirrored_boxes(sequences.objects[part], sequences.images.shape[4]),
         sequences.layers[part, ..., ::-1],
         -sequences.direction_rad[part, ..., ::-1],
-        lenses,
+        lenses[np.newaxis],
         _ACROSS_EGO @ sequences.ego_from_camera[part] @ _ACROSS_IMAGE,
         _ACROSS_EGO @ sequences.world_from_ego[part] @ _ACROSS_EGO,
         _ACROSS_EGO @ sequences.world_from_fired[part] @ _ACROSS_EGO,

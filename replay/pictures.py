@@ -335,6 +335,9 @@ def _status(predictions: Predictions) -> list[tuple[str, Colour]]:
         lines.append((f"state carried for {state.age_ns / 1e9:.1f} s", MUTED))
     else:
         lines.append((f"state new: {state.reset_reason or 'nothing is carried'}", MUTED))
+    if predictions.levelled:
+        largest = max(abs(angle) for tilt in predictions.levelled.values() for angle in tilt)
+        lines.append((f"{len(predictions.levelled)} cameras levelled, by up to {largest:.2f} deg", MUTED))
     lines += [(f"{name} withheld: {reason}", ERROR) for name, reason in predictions.invalid.items()]
     return lines
 

@@ -37,6 +37,8 @@ class ReplaySummary:
     outputs : names of everything that was predicted at least once
     detections : output -> class -> number of objects found, over all cameras and sets
     invalid : output -> number of sets in which a network's result had to be withheld
+    levelled : camera -> pitch and roll by which it was corrected at the end, degrees, see
+        :class:`octobev.runtime.predictions.Predictions`
     resets : reason -> number of times that state was lost, or set back to the last good one
     digest : SHA-256 over all prediction arrays in order; independent of threads, rate and wall clock
     recording : why the recording ended early, None while it did not
@@ -58,6 +60,7 @@ class ReplaySummary:
     detections: dict[str, dict[str, int]] = field(default_factory=dict)
     invalid: dict[str, int] = field(default_factory=dict)
     resets: dict[str, int] = field(default_factory=dict)
+    levelled: dict[str, tuple[float, float]] = field(default_factory=dict)
     loss_reasons: dict[str, int] = field(default_factory=dict)
     digest: str = ""
     recording: str | None = None
@@ -207,6 +210,7 @@ class _Tally:
         if self._first_ns is None:
             self._first_ns = predictions.timestamp_ns
         self._last_ns = predictions.timestamp_ns
+        summary.levelled = dict(predictions.levelled)
 
     def finish(self, seconds: float) -> ReplaySummary:
         summary = self.summary
@@ -244,6 +248,7 @@ def summary_json(summary: ReplaySummary) -> dict[str, Any]:
         "interrupted": summary.interrupted,
         "invalid": summary.invalid,
         "resets": summary.resets,
+        "levelled": summary.levelled,
         "outputs": list(summary.outputs),
         "detections": summary.detections,
         "digest": summary.digest,

@@ -132,7 +132,7 @@ def refine_rig(
     if len(stretches) < FEWEST_STRETCHES:
         needed = f"{FEWEST_STRETCHES} stretches of {PLACES} places {SPACING_M:g} m apart, with ego poses"
         return Refinement(rig, False, expected("the drive", f"at least {needed}", f"{len(stretches)}"))
-    with Runtime(bundle, rig, [output], threads, variant=variant) as runtime:
+    with Runtime(bundle, rig, [output], threads, variant=variant, level=False) as runtime:
         least_deg = CAST_OUT_LEAST_DEG if output in bundle.manifest.castouts else LEAST_DEG
         return search_pitch(Agreement(runtime, output, stretches), rig, progress, least_deg)
 

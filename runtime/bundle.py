@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -59,6 +59,9 @@ MANIFEST_NAME: Final = "bundle.toml"
 REFERENCE_BUNDLE: Final = Path(__file__).parent.parent / "models" / "reference"
 """The bundle that is shipped in the package."""
 
+_READ_HERE: Final = ("features", "horizon")
+"""Kinds of outputs that the runtime itself reads."""
+
 _LARGEST_MODEL: Final = (1 << 31) - 1  # one protobuf message holds no more
 
 
@@ -70,7 +73,8 @@ class Plan:
     networks : id of a per-camera network -> its outputs that somebody needs
     topdown : id of a top-down network -> its wanted outputs
     castouts : wanted cast-outs
-    cast_down : per-camera outputs that a cast-out or a top-down network reads
+    cast_down : per-camera outputs that a cast-out or a top-down network reads, or that cameras are levelled by
+    horizon : network that cameras are levelled by, and its output; None: they are not
     """
 
     outputs: tuple[str, ...]
@@ -78,6 +82,7 @@ class Plan:
     topdown: dict[str, tuple[str, ...]]
     castouts: tuple[str, ...]
     cast_down: frozenset[str]
+    horizon: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,18 +121,19 @@ class Bundle:
     def default_outputs(self) -> tuple[str, ...]:
         """Names of the outputs that are given when nobody asks for certain ones.
 
-        All but those of networks `on_demand`, and features, which are large and mean nothing by themselves.
+        All but those of networks `on_demand`, and features and horizons, which the runtime itself reads.
         """
         networks = self.manifest.networks.values()
         on_demand = {name for network in networks if network.on_demand for name in network.outputs}
-        return tuple(name for name, kind in self.outputs.items() if kind != "features" and name not in on_demand)
+        return tuple(name for name, kind in self.outputs.items() if kind not in _READ_HERE and name not in on_demand)
 
-    def plan(self, outputs: Iterable[str] | None = None) -> Plan:
+    def plan(self, outputs: Iterable[str] | None = None, *, level: bool = True) -> Plan:
         """Find out what must run.
 
         Parameters
         ----------
         outputs : names of wanted outputs; None: :attr:`default_outputs`
+        level : find the cameras' tilts, where the bundle says by what, and that network runs for the ground anyway
 
         Raises
         ------
@@ -152,12 +158,24 @@ class Bundle:
         for name in castouts:
             castout = self.manifest.castouts[name]
             read |= {castout.source} | ({castout.depth} if castout.depth is not None else set())
+        horizon = self._horizon(read) if level else None
+        if horizon is not None:
+            read.add(horizon[1])
         networks = {
             network_id: tuple(name for name in network.outputs if name in wanted | read)
             for network_id, network in self.manifest.camera_networks.items()
             if (wanted | read) & set(network.outputs)
         }
-        return Plan(tuple(name for name in kinds if name in wanted), networks, topdown, castouts, frozenset(read))
+        chosen = tuple(name for name in kinds if name in wanted)
+        return Plan(chosen, networks, topdown, castouts, frozenset(read), horizon)
+
+    def _horizon(self, read: Collection[str]) -> tuple[str, str] | None:
+        """The network and output that cameras are levelled by, if that network gives something else that is read."""
+        if not self.manifest.level_by:
+            return None
+        network_id, _ = self.source_of(self.manifest.level_by)
+        given = self.manifest.camera_networks[network_id].outputs
+        return (network_id, self.manifest.level_by) if any(name in given for name in read) else None
 
     def source_of(self, output: str) -> tuple[str, ImageOutput]:
         """Find the per-camera network that gives an output, and the output's declaration."""

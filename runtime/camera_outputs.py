@@ -18,6 +18,7 @@ from .._ext import lift as kernel
 from .._ext.magnitude import magnitude
 from .._ext.outputs import rows_to_planes
 from ..errors import BundleError, expected
+from ..fusion.levelling import HORIZON_CHANNELS
 from ..fusion.view import aligned_zeros
 from .activations import activate
 from .manifest import ImageOutput
@@ -314,6 +315,8 @@ def _channels(spec: ImageOutput, tensor: TensorSpec) -> int:
         return len(spec.classes)
     if spec.kind == "depth":
         return 1
+    if spec.kind == "horizon":
+        return HORIZON_CHANNELS
     axis = 1 if spec.layout == "nchw" else -1
     size = tensor.shape[axis] if len(tensor.shape) > 1 else None
     return size if isinstance(size, int) else 0

@@ -43,6 +43,9 @@ class Runtime:
         which one it is.
     profile : what was measured to be fast, see :mod:`octobev.runtime.profile`; `threads` and `variant` that are given
         win over it. `auto`: what `octobev bundle tune` wrote for this bundle on this machine; None: nothing
+    level : find the cameras' tilts against the ground while driving, and correct the views of the ground by what is
+        sure of them, if the bundle's manifest says by what (`level_by`), see :mod:`octobev.fusion.levelling`.
+        `Predictions.levelled` says what was corrected. False: the calibration is taken as it is
 
     Attributes
     ----------
@@ -68,6 +71,7 @@ class Runtime:
         max_gap_s: float = 1.0,
         variant: VariantChoice = "auto",
         profile: ProfileChoice = "auto",
+        level: bool = True,
     ) -> None:
         settled = settle(bundle, profile, threads=threads, variant=variant)
         self.bundle = settled.bundle
@@ -78,9 +82,10 @@ class Runtime:
         self._sessions = Sessions(self.bundle, self.threads, self._hooks, self.arrangement.network_threads)
         self._memory = Memory(max_gap_s)
         self._max_gap_s = max_gap_s
+        self._level, self._level_anew = level, False
         self._building = threading.Lock()  # held by whoever makes another graph, never by a step
         with settled.named_in_errors():
-            self._graph = self._make_graph(self.bundle.plan(outputs), rig)  # of the latest step
+            self._graph = self._make_graph(self.bundle.plan(outputs, level=level), rig)  # of the latest step
         self._next = self._graph  # of the next step; replaced as a whole by any thread
         self._formats: frozenset[PixelFormat] = frozenset()
         self._sequence = 0
@@ -207,13 +212,14 @@ class Runtime:
             As when a runtime is made. What was wanted stays.
         """
         with self._building:
-            plan = self.bundle.plan(outputs)
+            plan = self.bundle.plan(outputs, level=self._level)
             if plan != self._next.plan:
                 self._replace(plan, self._next.rig)
 
     def reset(self, reason: str = "asked for") -> None:
         """Forget what is carried over time; the next step says so."""
         self._memory.forget(reason)
+        self._level_anew = True
 
     def watch_inputs(self, watch: InputWatch | None) -> None:
         """Have something called with what each network is about to read: to calibrate it, or to look for a fault.
@@ -291,15 +297,18 @@ class Runtime:
         graph, workers, stages = passage.graph, self._workers, passage.stages
         status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
         if graph is not self._graph:
+            graph.keep_level(self._graph)
             if motion is not None:
                 graph.take_over(self._graph)
             self._graph = graph
+        anew, self._level_anew = self._level_anew, False
+        level_from_ego = passage.level(anew=anew)
         states: dict[str, StateStatus] = {}
 
         def carry() -> None:
             with stages.measure("carry"):
                 states.update(graph.carry(frame_set.timestamp_ns, status, motion))
-                graph.topdowns.aim(passage.fired_from_ego)
+                graph.topdowns.aim(level_from_ego)
 
         try:
             ahead = passage.run_cameras(workers, carry, lambda: self._look_ahead(following), at_once=at_once)
@@ -311,7 +320,7 @@ class Runtime:
             if ahead is None:  # a set may have come meanwhile
                 ahead = self._look_ahead(following)
             with stages.measure("castout"):
-                bev = graph.castouts.step(results, passage.fired_from_ego, workers.map)
+                bev = graph.castouts.step(results, level_from_ego, workers.map)
             if ahead is not None:
                 ahead.begin_networks(workers, passage)
             with stages.measure("topdown"):

@@ -19,6 +19,7 @@ from .camera_run import CameraResults, Perception
 from .castouts import CastOuts
 from .frames import Frame, PixelFormat
 from .hydranet import HydraNet
+from .levelled import LevelledCameras
 from .memory import Motion
 from .predictions import Provenance, StateStatus
 from .session import Network
@@ -89,6 +90,10 @@ class Graph:
         on_cpu = all(provider.name == "CPUExecutionProvider" for provider in bundle.providers)
         beside = arrangement.threads_beside if arrangement.threads > 1 and on_cpu else None
         self.topdowns = TopDowns(bundle, plan.topdown, self.hydranets, rig, sessions, max_gap_s, beside)
+        self.levelled: LevelledCameras | None = None
+        if plan.horizon is not None:
+            network_id, output = plan.horizon
+            self.levelled = LevelledCameras(self.hydranets[network_id], output)
         self.network_of = {output: network for network, given in plan.topdown.items() for output in given}
         self.provenance = self._provenance(bundle, profile)
 
@@ -118,6 +123,11 @@ class Graph:
         """Go on with what another graph remembers, in so far as both have it; the other is not to be used any more."""
         self.castouts.take_over(before.castouts)
         self.topdowns.take_over(before.topdowns)
+
+    def keep_level(self, before: Graph) -> None:
+        """Go on with the tilts that another graph knows, if its cameras are the same; it is not to be used any more."""
+        if self.levelled is not None and before.levelled is not None:
+            self.levelled.take_over(before.levelled)
 
     def carry(self, timestamp_ns: int, whole: StateStatus, motion: Motion | None) -> dict[str, StateStatus]:
         """Carry what is remembered into the ego frame of now, or begin it anew; returns how it went for each output."""

@@ -107,6 +107,7 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
     """One output of a per-camera network: `[networks.<id>.outputs.<name>]`.
 
     kind : `features` (lifted by a top-down network), `segmentation`, `depth` (metres along the optical axis),
+        `horizon` (two channels: where the ground's plane ends at infinity, see :mod:`octobev.fusion.levelling`),
         `detections` (2-D objects) or `raw` (handed on as it is)
     layout : `nchw` ([batch, channels, h, w]; depth also [batch, h, w]), `nhwc`, or `rows` ([batch * h * w, channels])
     stride : network input pixels per output pixel; needed by every kind but raw
@@ -121,7 +122,7 @@ class ImageOutput(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tensor: str
-    kind: Literal["features", "segmentation", "depth", "detections", "raw"]
+    kind: Literal["features", "segmentation", "depth", "horizon", "detections", "raw"]
     layout: Literal["nchw", "nhwc", "rows"] = "nchw"
     stride: int | None = None
     classes: tuple[str, ...] = ()
@@ -408,7 +409,10 @@ NetworkSpec = CameraNetwork | TopDownNetwork
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of `bundle.toml`."""
+    """The whole of `bundle.toml`.
+
+    level_by : name of an output of kind horizon, by which the cameras' tilts are found and corrected; empty: none is
+    """
 
     schema: int
     name: str
@@ -417,6 +421,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, NetworkSpec]
     description: str = ""
     license: str = ""
+    level_by: str = ""
     castouts: dict[str, CastOut] = {}
     runtime: RuntimeOptions = msgspec.field(default_factory=RuntimeOptions)
 

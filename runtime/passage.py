@@ -41,6 +41,7 @@ class Passage:
     perception : the work of the per-camera networks
     stages : what was measured of it
     rest : work on what is only handed on, see :meth:`begin_rest`
+    tilts_deg : by what the cameras are corrected, see :meth:`level`
 
     Raises
     ------
@@ -58,6 +59,7 @@ class Passage:
         else:
             self.perception = graph.put_back(percepts)
         self.rest = _NOTHING
+        self.tilts_deg: Mapping[str, tuple[float, float]] = {}
         self._hooks = hooks.now()
         self._images = self._networks = self._look = _NOTHING
         self._begun = False
@@ -66,6 +68,21 @@ class Passage:
     def fired_from_ego(self) -> dict[str, Pose]:
         """Camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame."""
         return {name: _fired_from_ego(frame, self.frame_set) for name, frame in self.frames.items()}
+
+    def level(self, *, anew: bool) -> Mapping[str, Pose]:
+        """Give the poses that views are to be built of: :attr:`fired_from_ego`, corrected by the tilts that are known.
+
+        Parameters
+        ----------
+        anew : forget them first
+        """
+        levelled = self.graph.levelled
+        if levelled is None:
+            return self.fired_from_ego
+        if anew:
+            levelled.reset()
+        self.tilts_deg = levelled.tilts_deg()
+        return levelled.corrected(self.fired_from_ego) if self.tilts_deg else self.fired_from_ego
 
     def goes_on(self, graph: Graph, frame_set: FrameSet, hooks: RunHooks) -> bool:
         """Whether this is what a step on this set would begin now."""
@@ -120,7 +137,10 @@ class Passage:
 
     def begin_rest(self, workers: Workers) -> None:
         """Have the other threads do what is only handed on, see :attr:`rest`."""
-        self.rest = workers.begin(self.perception.rest_pieces(workers.threads))
+        pieces = self.perception.rest_pieces(workers.threads)
+        if self.graph.levelled is not None:
+            pieces.append(self._observe_horizons)
+        self.rest = workers.begin(pieces)
 
     def begin_look(self, workers: Workers) -> None:
         """Have the other threads work out, after the lift, which ground is observed."""
@@ -164,7 +184,14 @@ class Passage:
             spans=self.stages.spans(),
             networks=self.graph.network_of,
             states=states,
+            levelled=self.tilts_deg,
         )
+
+    def _observe_horizons(self) -> None:
+        if self.graph.levelled is not None:
+            with self.stages.measure("level"):
+                results = self.perception.results()
+                self.graph.levelled.observe(self.frame_set.timestamp_ns, results, self.fired_from_ego)
 
     def drop(self) -> None:
         """Do nothing any more; what runs ends before this returns."""

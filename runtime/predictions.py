@@ -154,6 +154,8 @@ class Predictions:
     state : what is remembered as a whole
     networks : top-down output -> id of the network that gave it; cast-outs are not in it
     states : BEV output -> the state of its own that its network or cast-out has; also of outputs that are withheld
+    levelled : camera -> pitch (up positive) and roll (clockwise positive, seen from behind it), degrees, by which its
+        calibration was found to be wrong, and corrected in this step's views of the ground; others as they are
     """
 
     timestamp_ns: int
@@ -172,11 +174,12 @@ class Predictions:
 
     networks: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, StateStatus] = field(default_factory=dict)
+    levelled: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("camera_mask", self.camera_mask, np.bool_, (len(self.cameras),))
         _check("camera_age_ns", self.camera_age_ns, np.int64, (len(self.cameras),))
-        for name in ("absences", "bev", "invalid", "networks", "states"):
+        for name in ("absences", "bev", "invalid", "networks", "states", "levelled"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if not isinstance(self.camera_outputs, CameraPredictions):
             object.__setattr__(self, "camera_outputs", CameraPredictions(self.camera_outputs))

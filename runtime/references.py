@@ -23,6 +23,8 @@ def check_references(manifest: Manifest) -> None:
             _check_lift(manifest, network, lift, f"networks.{network_id}.lifts[{index}]")
     for name, castout in manifest.castouts.items():
         _check_castout(manifest, castout, f"castouts.{name}")
+    if manifest.level_by:
+        _find(manifest, manifest.level_by, "horizon", "level_by")
 
 
 def image_output(manifest: Manifest, name: str) -> tuple[str, ImageOutput] | None:

@@ -109,6 +109,7 @@ class LiveRuntime:
                 max_gap_s=settings.max_gap_s,
                 variant=settings.variant,
                 profile=settings.profile,
+                level=settings.level,
             )
         self._ledger = Ledger(self._rig.names, settings, self._clock_ns)
         self._intake = Intake(Synchroniser(self._rig.names, settings.policy), self._ledger.overrun)

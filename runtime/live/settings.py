@@ -21,7 +21,7 @@ class LiveSettings:
     Parameters
     ----------
     policy : what a set of frames is, see docs/live.md
-    threads, variant, max_gap_s, profile : as in :class:`octobev.Runtime`
+    threads, variant, max_gap_s, profile, level : as in :class:`octobev.Runtime`
     minimum_outputs : outputs that are always computed; further ones of the runtime's `outputs` are computed while
         somebody subscribes to them on the publisher. None: all of `outputs`, whoever listens.
     frame_budget_ms : longest time from the last arrival of a set to the end of its publication; longer counts as a
@@ -49,6 +49,7 @@ class LiveSettings:
     cpus: frozenset[int] | None = None
     thread_name: str = "octobev"
     profile: ProfileChoice = "auto"
+    level: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_gap_s", "frame_budget_ms", "health_period_s", "silence_s", "stall_s"):

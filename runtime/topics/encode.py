@@ -211,7 +211,7 @@ def _grid(grid: BevGrid) -> GridHeader:
 def _cameras(predictions: Predictions) -> tuple[CameraHeader, ...]:
     absences: Mapping[str, str] = predictions.absences
     return tuple(
-        CameraHeader(name, True, age_ns, None)
+        CameraHeader(name, True, age_ns, None, predictions.levelled.get(name))
         if used
         else CameraHeader(name, False, None, _short(absences.get(name, "not used")))
         for name, used, age_ns in zip(

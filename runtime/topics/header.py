@@ -71,12 +71,17 @@ class GridHeader(msgspec.Struct, frozen=True, gc=False):
 
 
 class CameraHeader(msgspec.Struct, frozen=True, gc=False):
-    """What one camera gave to the step; its place in the list is its bit in `seen_by`."""
+    """What one camera gave to the step; its place in the list is its bit in `seen_by`.
+
+    level_deg : pitch and roll by which it was corrected, as `levelled` of
+        :class:`octobev.runtime.predictions.Predictions`; None: it was not
+    """
 
     name: Text
     used: bool
     age_ns: Nanoseconds | None
     reason: Text | None
+    level_deg: tuple[Finite, Finite] | None = None
 
 
 class StateHeader(msgspec.Struct, frozen=True, gc=False):
