@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .target import check_target
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -62,8 +64,7 @@ def synth(
         if not 0 < number < float("inf"):
             raise typer.BadParameter(f"must be above 0, got {number}", param_hint=option)
     width_height = None if size is None else _size(size)
-    if out.exists() and not force:
-        raise typer.BadParameter(f"{out} exists already; --force overwrites it", param_hint="OUT.mcap")
+    check_target(out, overwrite=force)
     from ..replay.recorder import record_drive
     from ..replay.rigs import find_rig
     from ..replay.synthetic import SyntheticDrive

@@ -85,16 +85,16 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
 ) -> None:
     """Write the calibration of a drive as rig.toml, to correct it and give it to `octobev replay --rig`."""
-    from ..errors import RecordingError
+    from ..errors import RecordingError, unwritable
     from ..fusion.rig import write_rig
+    from .target import check_target
 
     rig, _ = _open(source, None)
-    if out.exists() and not force:
-        raise RecordingError(f"{out}: exists; --force overwrites it")
+    check_target(out, overwrite=force)
     try:
         write_rig(rig, out)
     except OSError as error:
-        raise RecordingError(f"{out}: {error.strerror}") from error
+        raise RecordingError(unwritable(out, error)) from error
     print(f"{out}: {len(rig)} cameras")
 
 

@@ -18,7 +18,7 @@ from mcap.writer import Writer
 from mcap_protobuf.schema import build_file_descriptor_set
 from numpy.typing import NDArray
 
-from ..errors import ImageError, InvalidArgument, RecordingError, expected
+from ..errors import ImageError, InvalidArgument, RecordingError, expected, unwritable
 from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
@@ -252,10 +252,8 @@ def create_recording(path: str | Path, overwrite: bool = False) -> BinaryIO:
     """
     try:
         return cast(BinaryIO, open(path, "wb" if overwrite else "xb", buffering=0))
-    except FileExistsError as error:
-        raise RecordingError(f"{path}: exists already") from error
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RecordingError(unwritable(path, error)) from error
 
 
 class _Output:

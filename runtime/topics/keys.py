@@ -16,7 +16,7 @@ from typing import Final
 import zmq
 import zmq.auth
 
-from ...errors import InvalidArgument, KeyFileError, MissingFile, expected
+from ...errors import InvalidArgument, KeyFileError, MissingFile, expected, unwritable
 from .names import check_topic
 
 PUBLIC_SUFFIX: Final = ".key"
@@ -211,7 +211,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise KeyFileError(f"{directory}: cannot make the directory: {error.strerror}") from error
+        raise KeyFileError(unwritable(directory, error, folder=True)) from error
     check_directory(directory)
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 from octobev.cli import EXIT_INTERRUPTED, EXIT_LOSS, EXIT_USAGE, build
-from octobev.errors import DriveError, MissingFile, RigError
+from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, write_rig
@@ -141,8 +141,8 @@ def test_synth_does_not_overwrite_unless_forced(octobev, tmp_path):
     path = tmp_path / "town.mcap"
     path.write_bytes(b"precious")
     result = octobev("drive", "synth", path, "--seed", 1, "--seconds", 1)
-    assert result.exit_code == EXIT_USAGE
-    assert "exists already" in result.stderr
+    assert isinstance(result.exception, RecordingError)
+    assert "town.mcap: exists already; --force overwrites it" in str(result.exception)
     assert path.read_bytes() == b"precious"
 
 

@@ -181,6 +181,9 @@ def test_published_predictions_are_received(drive, tmp_path):
         (["{drive}", "--threads", "100000"], "threads must be at most 1024, got 100000"),
         (["{drive}", "--bundle", "{drive}"], "must be a directory with bundle.toml in it, or that file, got another"),
         (["{drive}", "--rig", "/nowhere/rig.toml"], "/nowhere/rig.toml: no such rig file"),
+        (["{drive}", "--pictures", "{drive}"], "town.mcap must be a folder, got a file"),
+        (["{drive}", "--record", "/nowhere/out.mcap"], "/nowhere must be a folder, got nothing of that name"),
+        (["{drive}", "--trace", "{drive}/out.json"], "town.mcap must be a folder, got a file"),
         (["{drive}", "--publish", "carrier-pigeon://x"], "carrier-pigeon"),
     ],
 )
