@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from octobev.errors import CalibrationError, DriveError, MissingFile, RigError
+from octobev.errors import CalibrationError, DriveError, InvalidArgument, MissingFile, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.replay.nuscenes import NuScenesDrive, is_nuscenes
@@ -155,6 +155,11 @@ def test_start_and_duration_cut_the_drive(root):
     drive = NuScenesDrive(root)
     assert len(list(drive.steps(start_s=0.083))) == 2
     assert len(list(drive.steps(duration_s=0.083))) == 1
+
+
+def test_start_that_is_none_is_refused_at_once(root):
+    with pytest.raises(InvalidArgument, match="start_s must be finite seconds from 0 on, got -1"):
+        NuScenesDrive(root).steps(start_s=-1)
 
 
 def test_missing_and_broken_images_are_counted(tmp_path):
