@@ -15,6 +15,7 @@ import typer
 from ..errors import InvalidArgument, RigError, expected
 from .keys import AllowedOption, KeyOption, publisher_keys
 from .replay import split_names
+from .target import check_target
 from .variant import Variant, VariantOption
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def run(
     Exit codes: 0 ended, by itself or when told to; 1 error; 2 wrong usage; 3 ended, but a file or drive could not be
     played to its end, the recording could not be written to its end, or errors were caught on the way.
     """
+    from ..sources.address import DriveAddress, FileAddress
     from ..sources.rig_sources import RigSources, make_sources
     from .live_display import logging_shown, until_told
 
@@ -125,6 +127,9 @@ def run(
     keys = publisher_keys(key, allowed, publish)
     drives = _Drives()
     used_rig, addresses = _rig_and_addresses(rig, source or [], drives)
+    if record is not None:
+        read = {address.path for address in addresses.values() if isinstance(address, (DriveAddress, FileAddress))}
+        check_target(record, overwrite=force, reads=read)
     made = make_sources(used_rig, addresses, open_drive=drives)
     with ExitStack() as stack:
         stack.enter_context(logging_shown())

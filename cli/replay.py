@@ -16,7 +16,10 @@ from .variant import Variant, VariantOption
 def replay(
     drive: Annotated[
         str,
-        typer.Argument(help="A drive: an MCAP file, a nuScenes table directory, a folder of images; or **demo**."),
+        typer.Argument(
+            help="A drive: an MCAP file, a nuScenes table directory, a folder of images; or **demo**, or "
+            "**synth:SEED** for another synthetic one."
+        ),
     ],
     bundle: Annotated[
         Path | None, typer.Option(help="Model bundle (directory with bundle.toml). Default: the one that is shipped.")
@@ -33,7 +36,7 @@ def replay(
     ] = None,
     variant: VariantOption = Variant.AUTO,
     live: Annotated[
-        bool, typer.Option("--live", help="Each frame at its own time, through the live runtime; see below.")
+        bool, typer.Option("--live", help="Each frame at its own time, through the live runtime; see above.")
     ] = False,
     rate: Annotated[
         float | None,

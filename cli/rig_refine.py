@@ -66,7 +66,7 @@ def refine(
     from .target import check_target
 
     if output is not None:
-        check_target(output, overwrite=force)
+        check_target(output, overwrite=force, reads=[drive])
     source = open_source(drive)
     opened: Bundle = open_bundle(bundle or REFERENCE_BUNDLE)
     given = source.rig if rig is None else read_rig(rig)

@@ -219,7 +219,7 @@ def complaint(subscriber: Subscriber) -> str:
 
 def _list_line(summary: TopicSummary) -> str:
     rate = "static" if summary.kind == "rig" else "-" if summary.hz is None else f"{summary.hz:.1f} Hz"
-    return f"{summary.kind:<13} {rate:>9} {summary.mean_bytes:>12,.0f} B {summary.messages:>6} messages"
+    return f"{summary.kind:<15} {rate:>9} {summary.mean_bytes:>12,.0f} B {summary.messages:>6} messages"
 
 
 def _hz_line(summary: TopicSummary) -> str:

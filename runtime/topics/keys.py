@@ -185,13 +185,13 @@ def allow_key(directory: Path, file: Path, name: str | None = None) -> Path:
     KeyFileError
         Not a public key, or a secret one, or the directory cannot be written to.
     """
-    name = check_name(file.name.removesuffix(PUBLIC_SUFFIX) if name is None else name)
     if not file.is_file():
         raise MissingFile(f"{file}: no such file")
     public, secret = _load(file)
     if secret is not None:
         what = expected("file", f"a public key (*{PUBLIC_SUFFIX})", "a secret one: it must stay with its owner")
         raise KeyFileError(f"{file}: {what}; make new keys if others have seen it")
+    name = check_name(file.name.removesuffix(PUBLIC_SUFFIX) if name is None else name)
     make_directory(directory)
     copy = directory / f"{name}{PUBLIC_SUFFIX}"
     if copy.exists() and read_public_key(copy) != public:

@@ -115,6 +115,15 @@ def test_errors_are_those_of_the_rig_and_the_drive(drive, rig_file):
     assert "no such drive" in str(run("--source", "drive:/nowhere.mcap").exception)
 
 
+def test_a_drive_that_is_played_is_never_overwritten(drive, rig_file, tmp_path):
+    copy = tmp_path / "copy.mcap"
+    copy.write_bytes(drive.read_bytes())
+    for sources in (("--source", f"drive:{copy}"), ("--rig", rig_file, "--source", f"rear=file:{copy}")):
+        result = run(*sources, "--record", copy, "--force")
+        assert "must be another file than those that are read" in str(result.exception)
+    assert copy.read_bytes() == drive.read_bytes()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_the_summary(drive, number, tmp_path):
     command = [sys.executable, "-m", "octobev", "run", "--source", f"drive:{drive}?loop=true", "--json"]

@@ -14,6 +14,8 @@ from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, read_rig, write_rig
+from octobev.replay.recorder import Recorder
+from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 from typer.testing import CliRunner
 
 LENS = Intrinsics(640, 480, 300.0, 300.0, 319.5, 239.5)
@@ -112,6 +114,18 @@ def test_images_of_another_size_are_findings(rig_file: Path, tmp_path: Path) -> 
     report = json.loads(run("check", drive, "--json", "--picture", tmp_path / "rig.png", code=1))
     assert {finding["check"] for finding in report["findings"]} == {"image"}
     assert report["errors"] == 4
+
+
+def test_a_drive_is_not_overwritten_by_its_picture_or_its_rig(rig_file: Path, tmp_path: Path) -> None:
+    drive = tmp_path / "drive.png"
+    with Recorder(drive, read_rig(rig_file)) as recorder:
+        recorder.write_frames(FrameSet(5, (Frame("camera_0", 5, b"\xff\xd8\xff", PixelFormat.JPEG),)))
+    content = drive.read_bytes()
+    for arguments in (("check", drive, "--picture", drive), ("export", drive, drive, "--force")):
+        with pytest.raises(RecordingError, match="must be another file than those that are read"):
+            run(*arguments)
+    assert drive.read_bytes() == content
+    run("check", rig_file, "--picture", tmp_path / "rig.jpg", code=2)
 
 
 def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
