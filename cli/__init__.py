@@ -73,10 +73,10 @@ def run() -> None:
     except OctobevError as error:
         print(f"octobev: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
-    except PermissionError as error:
-        print(f"octobev: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
-        sys.exit(EXIT_ERROR)
     except OSError as error:
+        if error.filename is not None or isinstance(error, PermissionError):
+            print(f"octobev: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+            sys.exit(EXIT_ERROR)
         if not refused(error):
             raise
         give_up_stdout()

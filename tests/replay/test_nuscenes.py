@@ -232,6 +232,13 @@ def test_ego_pose_that_is_missing_leaves_the_frame_without(root):
     assert [step.frame_set.world_from_ego for step in NuScenesDrive(root).steps()] == [None] * 3
 
 
+def test_table_that_cannot_be_read_is_named(root):
+    (root / "v1.0-mini" / "scene.json").unlink()
+    (root / "v1.0-mini" / "scene.json").mkdir()
+    with pytest.raises(DriveError, match=r"scene\.json: cannot be read: Is a directory"):
+        NuScenesDrive(root)
+
+
 def test_missing_table_is_named(root):
     (root / "v1.0-mini" / "sensor.json").unlink()
     with pytest.raises(MissingFile, match=r"sensor\.json: no such table"):
