@@ -23,7 +23,7 @@ app = typer.Typer(
 PathArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="[PATH]",
+        metavar="PATH",
         help="The bundle's directory, or the bundle.toml in it. Default: the one that is shipped.",
         show_default=False,
     ),

@@ -26,7 +26,7 @@ REPORT_S = 1.0
 LISTEN_S = 1.0
 
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT.")]
-Topic = Annotated[str, typer.Argument(metavar="[TOPIC]", help="A name or a pattern such as camera/*/depth.")]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A name or a pattern such as camera/*/depth.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N messages.")]
 Timeout = Annotated[
