@@ -282,8 +282,8 @@ def _report(states: dict[str, SourceState], health: Health, recording: Recording
             print(f"  {line}; {camera.used} of {camera.received} frames used")
     for name, reason in broken.items():
         print(f"octobev: {name}: {reason}", file=sys.stderr)
-    unrecorded = 0 if recording is None else recording.lost_sets
-    if recording is not None and recording.reason is not None:
-        print(f"octobev: {recording.reason}; {unrecorded} sets are not in it", file=sys.stderr)
-    if broken or health.errors or unrecorded:
+    cut = recording is not None and recording.reason is not None
+    if recording is not None and cut:
+        print(f"octobev: {recording.reason}; {recording.lost_sets} sets are not in it", file=sys.stderr)
+    if broken or health.errors or cut:
         raise typer.Exit(EXIT_LOSS)
