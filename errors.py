@@ -6,6 +6,8 @@ Each is an :class:`OctobevError` and the matching builtin, so callers may catch 
 
 from __future__ import annotations
 
+import os
+
 
 class OctobevError(Exception):
     """Base of all errors raised by Octobev."""
@@ -94,3 +96,23 @@ class MissingDependency(OctobevError, ImportError):
 def expected(what: str, must_be: str, actual: object) -> str:
     """Return the message "{what} must be {must_be}, got {actual}"."""
     return f"{what} must be {must_be}, got {actual}"
+
+
+def unwritable(path: str | os.PathLike[str], error: OSError, *, folder: bool = False) -> str:
+    """Return why a file (or a folder) cannot be written: what stands in its way, or else what the system says."""
+    place = os.fspath(path)
+    parent = os.path.dirname(place) or os.curdir
+    above = parent
+    while not os.path.exists(above) and os.path.dirname(above) not in ("", above):
+        above = os.path.dirname(above)
+    if os.path.exists(above) and not os.path.isdir(above):
+        return expected(f"{place}: {above}", "a folder", "a file")
+    if folder and os.path.exists(place) and not os.path.isdir(place):
+        return expected(place, "a folder", "a file")
+    if not folder and os.path.isdir(place):
+        return expected(place, "a file", "a folder")
+    if not folder and not os.path.exists(parent):
+        return expected(f"{place}: {parent}", "a folder", "nothing of that name")
+    if isinstance(error, FileExistsError):
+        return f"{place}: exists already; --force overwrites it"
+    return f"{place}: cannot be written: {error.strerror or error}"

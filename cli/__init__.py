@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -61,19 +62,21 @@ def _top(
 
 def run() -> None:
     """Run the command; an Octobev error, or a stdout that is full, becomes one line on stderr and exit code 1."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started the command: what is printed there goes nowhere
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (it stays open)
     try:
         try:
             build()()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here it can still be told that it failed
+            sys.stdout.flush()  # here it can still be told that it failed
     except OctobevError as error:
         print(f"octobev: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
-    except PermissionError as error:
-        print(f"octobev: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
-        sys.exit(EXIT_ERROR)
     except OSError as error:
+        if error.filename is not None or isinstance(error, PermissionError):
+            print(f"octobev: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+            sys.exit(EXIT_ERROR)
         if not refused(error):
             raise
         give_up_stdout()

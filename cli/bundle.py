@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from ..errors import OctobevError
-from ..runtime.bundle import Bundle, CameraNetwork, open_bundle
+from ..runtime.bundle import REFERENCE_BUNDLE, Bundle, CameraNetwork, open_bundle
 from ..runtime.profile import Profile, find_profile
 from ..runtime.settle import settle
 from ..runtime.variants import variants_of
@@ -20,14 +20,19 @@ from .bundle_tune import choice_words, tune
 app = typer.Typer(
     no_args_is_help=True, help="Look into a model bundle, check it, and find out how it runs fastest on this machine."
 )
-app.command("tune")(tune)
-
-PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The bundle's directory, or the bundle.toml in it.")]
+PathArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH",
+        help="The bundle's directory, or the bundle.toml in it. Default: the one that is shipped.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
-def info(path: PathArgument, as_json: JsonOption = False) -> None:
+def info(path: PathArgument = REFERENCE_BUNDLE, as_json: JsonOption = False) -> None:
     """Print what a bundle is, which networks it has and which outputs it gives.
 
     The manifest and the hashes of the models are checked; no network is loaded. `variants` names first the one that
@@ -64,7 +69,7 @@ def info(path: PathArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def verify(path: PathArgument, as_json: JsonOption = False) -> None:
+def verify(path: PathArgument = REFERENCE_BUNDLE, as_json: JsonOption = False) -> None:
     """Check a bundle: manifest, hashes, every network against its declaration, and one dry run of everything."""
     from ..runtime.verification import verify_bundle
 
@@ -87,6 +92,9 @@ def verify(path: PathArgument, as_json: JsonOption = False) -> None:
         arrays = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in output.arrays.items())
         print(f"output    {output.topic:20} {output.kind:13} {arrays}")
     print(f"{bundle.manifest.name} {bundle.manifest.version} is a good bundle")
+
+
+app.command("tune")(tune)
 
 
 def profile_words(profile: Profile | None) -> str:

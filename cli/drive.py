@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .replay import split_names
+from .target import check_target
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, help="Recorded and synthetic drives.")
 
 @app.command()
 def info(
-    path: Annotated[str, typer.Argument(help="MCAP file, nuScenes tables (DIR#scene) or folder of images.")],
+    path: Annotated[
+        str, typer.Argument(help="A drive as for `octobev replay`: MCAP, tables (DIR#scene), folder, **demo**.")
+    ],
     cameras: Annotated[str | None, typer.Option(help="Only these cameras, separated by commas.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -30,10 +35,10 @@ def info(
 
     Exit code 3 when something of it was lost.
     """
-    from ..replay.open import open_drive
     from . import EXIT_LOSS
+    from .source import open_source
 
-    drive = open_drive(path, cameras=None if cameras is None else cameras.split(","))
+    drive = open_source(path, cameras=split_names(cameras))
     summary = _survey(drive)
     if as_json:
         print(json.dumps(summary))
@@ -62,8 +67,7 @@ def synth(
         if not 0 < number < float("inf"):
             raise typer.BadParameter(f"must be above 0, got {number}", param_hint=option)
     width_height = None if size is None else _size(size)
-    if out.exists() and not force:
-        raise typer.BadParameter(f"{out} exists already; --force overwrites it", param_hint="OUT.mcap")
+    check_target(out, overwrite=force)
     from ..replay.recorder import record_drive
     from ..replay.rigs import find_rig
     from ..replay.synthetic import SyntheticDrive
@@ -80,6 +84,10 @@ def synth(
     with _progress() as progress:
         task = progress.add_task("Building the town", total=None)
         drive = SyntheticDrive(seed, seconds, rate_hz=rate, size=width_height, rig=cameras)
+        if not drive.length_hint:
+            raise typer.BadParameter(
+                f"must be at least {1 / rate:g} for one set, got {seconds:g}", param_hint="--seconds"
+            )
         progress.update(task, description="Driving", total=drive.length_hint)
         try:
             record_drive(drive, out, overwrite=force, progress=count)

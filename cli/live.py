@@ -16,6 +16,7 @@ from ..errors import InvalidArgument, RigError, expected
 from .keys import AllowedOption, KeyOption, publisher_keys
 from .level_option import LevelOption
 from .replay import split_names
+from .target import check_target
 from .variant import Variant, VariantOption
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def run(
     Exit codes: 0 ended, by itself or when told to; 1 error; 2 wrong usage; 3 ended, but a file or drive could not be
     played to its end, the recording could not be written to its end, or errors were caught on the way.
     """
+    from ..sources.address import DriveAddress, FileAddress
     from ..sources.rig_sources import RigSources, make_sources
     from .live_display import logging_shown, until_told
 
@@ -127,6 +129,9 @@ def run(
     keys = publisher_keys(key, allowed, publish)
     drives = _Drives()
     used_rig, addresses = _rig_and_addresses(rig, source or [], drives)
+    if record is not None:
+        read = {address.path for address in addresses.values() if isinstance(address, (DriveAddress, FileAddress))}
+        check_target(record, overwrite=force, reads=read)
     made = make_sources(used_rig, addresses, open_drive=drives)
     with ExitStack() as stack:
         stack.enter_context(logging_shown())
@@ -281,8 +286,8 @@ def _report(states: dict[str, SourceState], health: Health, recording: Recording
             print(f"  {line}; {camera.used} of {camera.received} frames used")
     for name, reason in broken.items():
         print(f"octobev: {name}: {reason}", file=sys.stderr)
-    unrecorded = 0 if recording is None else recording.lost_sets
-    if recording is not None and recording.reason is not None:
-        print(f"octobev: {recording.reason}; {unrecorded} sets are not in it", file=sys.stderr)
-    if broken or health.errors or unrecorded:
+    cut = recording is not None and recording.reason is not None
+    if recording is not None and cut:
+        print(f"octobev: {recording.reason}; {recording.lost_sets} sets are not in it", file=sys.stderr)
+    if broken or health.errors or cut:
         raise typer.Exit(EXIT_LOSS)

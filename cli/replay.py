@@ -17,7 +17,10 @@ from .variant import Variant, VariantOption
 def replay(
     drive: Annotated[
         str,
-        typer.Argument(help="A drive: an MCAP file, a nuScenes table directory, a folder of images; or **demo**."),
+        typer.Argument(
+            help="A drive: an MCAP file, a nuScenes table directory, a folder of images; or **demo**, or "
+            "**synth:SEED** for another synthetic one."
+        ),
     ],
     bundle: Annotated[
         Path | None, typer.Option(help="Model bundle (directory with bundle.toml). Default: the one that is shipped.")
@@ -35,7 +38,7 @@ def replay(
     variant: VariantOption = Variant.AUTO,
     level: LevelOption = True,
     live: Annotated[
-        bool, typer.Option("--live", help="Each frame at its own time, through the live runtime; see below.")
+        bool, typer.Option("--live", help="Each frame at its own time, through the live runtime; see above.")
     ] = False,
     rate: Annotated[
         float | None,

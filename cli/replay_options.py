@@ -64,6 +64,7 @@ class ReplayOptions:
         from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
         from .source import open_source
 
+        self._check_targets()
         given = None if self.rig is None else read_rig(self.rig)
         try:
             source = open_source(self.drive)
@@ -78,11 +79,23 @@ class ReplayOptions:
             raise RigError(expected(f"{self.rig}: cameras", f"some of the drive's ({there})", ", ".join(absent)))
         if absent:
             print(f"octobev: {self.rig}: {source.name} has no frames of {', '.join(absent)}", file=sys.stderr)
+        if unknown := [name for name in source.rig.names if name not in rig]:
+            print(f"octobev: {self.rig}: frames of {', '.join(unknown)} are left out: not in it", file=sys.stderr)
         if self.cameras is not None:
             rig = rig.select(self.cameras)
         bundle = open_bundle(self.bundle or REFERENCE_BUNDLE)
         check_names(self.faults, rig.names, bundle.manifest.networks)
         return source, rig, bundle
+
+    def _check_targets(self) -> None:
+        """Refuse files that cannot be written, or would overwrite the drive or each other."""
+        from .target import check_target, same_file
+
+        for target in (self.record, self.trace):
+            if target is not None:
+                check_target(target, overwrite=self.force, reads=[self.drive])
+        if self.record is not None and self.trace is not None and same_file(self.record, self.trace):
+            raise InvalidArgument(expected("--trace", "another file than --record", self.trace))
 
     def check_played(self, source: Drive, frames: int) -> None:
         """Refuse a part of a drive in which there is nothing, and not because faults or losses took it away.

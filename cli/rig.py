@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .rig_refine import refine
+from .target import check_target
 
 if TYPE_CHECKING:
     from ..fusion.rig import Rig
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ..runtime.frames import FrameSet
 
 app = typer.Typer(no_args_is_help=True, help="Look at the calibration of a rig, and find what is wrong with it.")
-app.command("refine")(refine)
 
 Source = Annotated[
     str, typer.Argument(metavar="DRIVE|RIG.toml", help="A drive (as for `octobev replay`) or a rig file.")
@@ -41,10 +41,14 @@ def check(
 
     Exit codes: 0 nothing wrong, or only warnings; 1 something is certainly wrong.
     """
-    from ..errors import CalibrationError
+    from ..errors import CalibrationError, expected
     from ..fusion.rig_check import Severity, check_rig, measure_coverage, unreadable
     from ..replay.image_check import check_images
 
+    if picture is not None:
+        if picture.suffix.lower() != ".png":
+            raise typer.BadParameter(expected("picture", "a .png file", picture), param_hint="--picture")
+        check_target(picture, overwrite=True, reads=[source])
     rig: Rig | None = None
     coverage: Coverage | None = None
     findings: tuple[Finding, ...]
@@ -85,17 +89,19 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
 ) -> None:
     """Write the calibration of a drive as rig.toml, to correct it and give it to `octobev replay --rig`."""
-    from ..errors import RecordingError
+    from ..errors import RecordingError, unwritable
     from ..fusion.rig import write_rig
 
     rig, _ = _open(source, None)
-    if out.exists() and not force:
-        raise RecordingError(f"{out}: exists; --force overwrites it")
+    check_target(out, overwrite=force, reads=() if source.endswith(".toml") else [source])
     try:
         write_rig(rig, out)
     except OSError as error:
-        raise RecordingError(f"{out}: {error.strerror}") from error
+        raise RecordingError(unwritable(out, error)) from error
     print(f"{out}: {len(rig)} cameras")
+
+
+app.command("refine")(refine)
 
 
 def _open(source: str, start_s: float | None) -> tuple[Rig, FrameSet | None]:

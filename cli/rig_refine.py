@@ -57,15 +57,16 @@ def refine(
 
     Exit codes: 0 sure (the rig is refined, or was right already); 1 error; 2 wrong usage; 3 not sure, nothing changed.
     """
-    from ..errors import RecordingError
+    from ..errors import RecordingError, unwritable
     from ..fusion.rig import read_rig, read_rig_sources, write_rig
     from ..replay.refine import refine_rig
     from ..runtime.bundle import REFERENCE_BUNDLE, open_bundle
     from . import EXIT_LOSS
     from .source import open_source
+    from .target import check_target
 
-    if output is not None and output.exists() and not force:
-        raise RecordingError(f"{output}: exists; --force overwrites it")
+    if output is not None:
+        check_target(output, overwrite=force, reads=[drive])
     source = open_source(drive)
     opened: Bundle = open_bundle(bundle or REFERENCE_BUNDLE)
     given = source.rig if rig is None else read_rig(rig)
@@ -82,7 +83,7 @@ def refine(
         try:
             write_rig(refinement.rig, output, {} if rig is None else read_rig_sources(rig))
         except OSError as error:
-            raise RecordingError(f"{output}: {error.strerror}") from error
+            raise RecordingError(unwritable(output, error)) from error
     written = str(output) if output is not None and refinement.sure else None
     if as_json:
         print(

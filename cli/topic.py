@@ -26,7 +26,7 @@ REPORT_S = 1.0
 LISTEN_S = 1.0
 
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT.")]
-Topic = Annotated[str, typer.Argument(metavar="[TOPIC]", help="A name or a pattern such as camera/*/depth.")]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A name or a pattern such as camera/*/depth.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N messages.")]
 Timeout = Annotated[
@@ -219,7 +219,7 @@ def complaint(subscriber: Subscriber) -> str:
 
 def _list_line(summary: TopicSummary) -> str:
     rate = "static" if summary.kind == "rig" else "-" if summary.hz is None else f"{summary.hz:.1f} Hz"
-    return f"{summary.kind:<13} {rate:>9} {summary.mean_bytes:>12,.0f} B {summary.messages:>6} messages"
+    return f"{summary.kind:<15} {rate:>9} {summary.mean_bytes:>12,.0f} B {summary.messages:>6} messages"
 
 
 def _hz_line(summary: TopicSummary) -> str:

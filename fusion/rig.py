@@ -133,7 +133,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: no such rig file") from error
     except OSError as error:
-        raise RigError(f"{path}: {error.strerror}") from error
+        raise RigError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RigError(f"{path}: not a TOML file: {error}") from error
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecordingError
+from ..errors import RecordingError, unwritable
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Camera, Rig
 from ..fusion.rig_check import EGO_OUTLINE_M
@@ -338,7 +338,7 @@ def write_png(path: Path, picture: Picture) -> None:
         with whole_file(path) as part:
             part.write_bytes(cv2.imencode(".png", picture, _PNG_FAST)[1].tobytes())
     except OSError as error:
-        raise RecordingError(f"{path}: {error.strerror}") from error
+        raise RecordingError(unwritable(path, error)) from error
 
 
 def _angle_off_forward(camera: Camera) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from ..runtime.engine import Runtime
 from ..runtime.frames import FrameSet
 from ..runtime.predictions import Predictions, RoadLayout
 from .disturbance import Disturbance
-from .drive import UNKNOWN, Drive, DriveStep, GroundTruth
+from .drive import UNKNOWN, Drive, DriveStep, GroundTruth, Losses
 from .matching import IntersectionCounts, PolylineCounts, visible_stretches
 from .refine import Refinement
 from .remembered import VisibleBefore
@@ -58,14 +59,8 @@ class ComparedSet:
 
 
 @dataclass(slots=True)
-class Evaluation:
-    """Figures of one or more drives.
-
-    frames : sets that were compared
-    interrupted : the evaluation was stopped before its end
-    corrupt, truncated : frames of the drives that could not be read, and drives that end too early
-    refinements : drive by name, and what was found about its calibration; empty when nobody looked
-    """
+class Counts:
+    """What was counted over sets; `frames` is how many."""
 
     frames: int = 0
     road_layout: dict[str, ClassCounts] = field(default_factory=dict)
@@ -75,31 +70,60 @@ class Evaluation:
     polylines: dict[str, PolylineCounts] = field(
         default_factory=lambda: {name: PolylineCounts() for name in POLYLINE_CLASSES}
     )
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Figures of one or more drives.
+
+    counts : of whole sets: a set that an interrupt cut short is in none of the figures
+    interrupted : the evaluation was stopped before its end
+    losses : what of each drive could not be read, as far as it was read
+    refinements : drive by name, and what was found about its calibration; empty when nobody looked
+    """
+
+    counts: Counts = field(default_factory=Counts)
     interrupted: bool = False
-    corrupt: int = 0
-    truncated: list[str] = field(default_factory=list)
+    losses: tuple[Losses, ...] = ()
     refinements: list[tuple[str, Refinement]] = field(default_factory=list)
+
+    @property
+    def frames(self) -> int:
+        """Sets that were compared."""
+        return self.counts.frames
+
+    @property
+    def corrupt(self) -> int:
+        """Frames of the drives that could not be read."""
+        return sum(losses.corrupt for losses in self.losses)
+
+    @property
+    def truncated(self) -> list[str]:
+        """Where drives end too early."""
+        return [losses.truncated for losses in self.losses if losses.truncated is not None]
 
     @property
     def classes(self) -> dict[str, ClassCounts]:
         """The counts of every class by name, occupancy among them."""
-        return self.road_layout | ({OCCUPANCY: self.occupancy} if self.occupancy is not None else {})
+        counts = self.counts
+        return counts.road_layout | ({OCCUPANCY: counts.occupancy} if counts.occupancy is not None else {})
 
     def report(self) -> dict[str, Any]:
         """The figures as JSON; the keys are part of the command's interface. None is what could not be measured."""
-        has_intersections = INTERSECTION in self.road_layout
+        counts = self.counts
+        nowhere = {"precision": None, "recall": None}
         return {
-            "frames": self.frames,
+            "frames": counts.frames,
             "threshold": THRESHOLD,
-            "road_layout": {name: counts.report() for name, counts in self.road_layout.items()},
-            "occupancy": self.occupancy.report() if self.occupancy is not None else None,
-            "calibration_error": {name: counts.calibration_error() for name, counts in self.classes.items()},
+            "road_layout": {name: of_class.report() for name, of_class in counts.road_layout.items()},
+            "occupancy": counts.occupancy.report() if counts.occupancy is not None else None,
+            "calibration_error": {name: of_class.calibration_error() for name, of_class in self.classes.items()},
             "corridor_direction_deg": {
-                "median": self.corridor_direction.quantile(0.5),
-                "p90": self.corridor_direction.quantile(0.9),
+                "median": counts.corridor_direction.quantile(0.5),
+                "p90": counts.corridor_direction.quantile(0.9),
             },
-            "intersections": self.intersections.report() if has_intersections else {"precision": None, "recall": None},
-            "polylines": {name: counts.report() for name, counts in self.polylines.items()},
+            "intersections": counts.intersections.report() if INTERSECTION in counts.road_layout else nowhere,
+            "polylines": {name: of_class.report() for name, of_class in counts.polylines.items()},
             "interrupted": self.interrupted,
             "corrupt": self.corrupt,
             "truncated": self.truncated,
@@ -121,7 +145,8 @@ def evaluate(
 ) -> Evaluation:
     """Run drives, each through a runtime of its own, and compare with their truth.
 
-    A KeyboardInterrupt ends the evaluation; what was compared so far is returned, and it says `interrupted`.
+    A KeyboardInterrupt ends the evaluation; the sets that were compared so far are returned, each of them whole, and it
+    says `interrupted`.
 
     Parameters
     ----------
@@ -143,6 +168,7 @@ def evaluate(
         A camera that is to be left out is not in a drive's rig.
     """
     result = Evaluation()
+    comparison: _Comparison | None = None
     try:
         for drive in drives:
             rig = disturbance.rig(drive.rig)
@@ -165,6 +191,8 @@ def evaluate(
             comparison.finish()
     except KeyboardInterrupt:
         result.interrupted = True
+        if comparison is not None:
+            comparison.take_losses()
     return result
 
 
@@ -192,6 +220,7 @@ class _Comparison:
 
     def __init__(self, drive: Drive, rig: Rig, result: Evaluation, watch: Callable[[ComparedSet], None] | None) -> None:
         self._drive, self._rig, self._result, self._watch = drive, rig, result, watch
+        self._losses_before = result.losses
         self._before: VisibleBefore | None = None
         self._band: NDArray[np.int64] | None = None
         self._compared = 0
@@ -204,20 +233,23 @@ class _Comparison:
         masks = self._masks(step.frame_set, truth)
         if not counts:
             return
-        ious = self._count(predictions, truth, masks)
+        counted = deepcopy(self._result.counts)
+        ious = self._count(counted, predictions, truth, masks)
+        self._result.counts = counted  # all at once: Ctrl-C may come at any line
         self._compared += 1
-        self._result.frames += 1
         if self._watch is not None:
             self._watch(ComparedSet(self._drive, index, self._rig, frame_set, predictions, truth, ious))
 
     def finish(self) -> None:
-        """Take what the drive lost into the result."""
+        """End the drive; one in which there was nothing to compare is refused."""
         if not self._compared:
             must_be = "one with ground truth and more sets than the warm-up"
             raise DriveError(f"{self._drive.name}: " + expected("a drive to evaluate", must_be, "nothing to compare"))
-        self._result.corrupt += self._drive.losses.corrupt
-        if self._drive.losses.truncated is not None:
-            self._result.truncated.append(self._drive.losses.truncated)
+        self.take_losses()
+
+    def take_losses(self) -> None:
+        """Take into the result what the drive has lost so far; a second time changes nothing."""
+        self._result.losses = (*self._losses_before, self._drive.losses)
 
     def _masks(self, frame_set: FrameSet, truth: GroundTruth) -> CellMasks:
         if self._before is None or self._band is None:
@@ -226,29 +258,31 @@ class _Comparison:
         visible = np.ones(truth.grid.shape, dtype=np.bool_) if layer is None else layer == 1
         return CellMasks(visible, self._before.follow(frame_set.world_from_ego, visible), self._band)
 
-    def _count(self, predictions: Predictions, truth: GroundTruth, masks: CellMasks) -> dict[str, float]:
-        result, ious = self._result, {}
+    def _count(self, into: Counts, predictions: Predictions, truth: GroundTruth, masks: CellMasks) -> dict[str, float]:
+        """Count a set; returns its own IoU by class."""
+        into.frames += 1
+        ious = {}
         layout, occupancy = predictions.road_layout, predictions.occupancy
         if layout is not None:
             self._check_grid(layout.grid, truth)
             for name in layout.classes:
                 if name in truth.layers:
-                    counts = result.road_layout.setdefault(name, ClassCounts())
+                    counts = into.road_layout.setdefault(name, ClassCounts())
                     ious[name] = counts.add(layout[name], truth.layers[name], masks)
             for name in POLYLINE_CLASSES:
                 if name in ious:
-                    result.polylines[name].add(*_lines(layout, truth, name, masks.visible))
+                    into.polylines[name].add(*_lines(layout, truth, name, masks.visible))
             if INTERSECTION in ious:
                 patches = truth.layers[INTERSECTION]
                 seen = masks.visible & (patches != UNKNOWN)
-                result.intersections.add(layout[INTERSECTION], np.uint8(1) * (patches == 1), seen, truth.grid)
+                into.intersections.add(layout[INTERSECTION], np.uint8(1) * (patches == 1), seen, truth.grid)
         if occupancy is not None and OCCUPANCY in truth.layers:
             self._check_grid(occupancy.grid, truth)
-            result.occupancy = result.occupancy or ClassCounts()
+            into.occupancy = into.occupancy or ClassCounts()
             probability = np.where(occupancy.observed, occupancy.probability, np.float32(0))
-            ious[OCCUPANCY] = result.occupancy.add(probability, truth.layers[OCCUPANCY], masks)
+            ious[OCCUPANCY] = into.occupancy.add(probability, truth.layers[OCCUPANCY], masks)
         if (direction := _corridor_direction(predictions)) is not None and "direction_rad" in truth.layers:
-            result.corridor_direction.add(direction, truth.layers["direction_rad"], masks.visible)
+            into.corridor_direction.add(direction, truth.layers["direction_rad"], masks.visible)
         return {name: iou for name, iou in ious.items() if np.isfinite(iou)}
 
     def _check_grid(self, grid: BevGrid, truth: GroundTruth) -> None:

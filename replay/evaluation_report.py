@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from ..errors import RecordingError
+from ..errors import RecordingError, unwritable
 from . import evaluation_plots as plots
 from .drawing import BACKGROUND, GOOD, LINE, MUTED, PANEL, TEXT, WARNING
 from .evaluate import Evaluation, flat
@@ -110,7 +110,7 @@ class ReportWriter:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RecordingError(f"{directory}: {error.strerror}") from error
+            raise RecordingError(unwritable(directory, error, folder=True)) from error
 
     def write(self, evaluation: Evaluation, settings: Mapping[str, Any], extremes: Extremes) -> Path:
         """Write both files; returns the path of the page.
@@ -134,7 +134,7 @@ class ReportWriter:
             try:
                 path.write_text(text, encoding="utf-8")
             except OSError as error:
-                raise RecordingError(f"{path}: {error.strerror}") from error
+                raise RecordingError(unwritable(path, error)) from error
         return page
 
 

@@ -9,9 +9,10 @@ import csv
 import heapq
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO
 
 from ..errors import CalibrationError, DriveError, MissingFile, RigError, expected
 from ..fusion.pose import Pose
@@ -173,8 +174,17 @@ class FolderDrive(Drive):
                 raise CalibrationError(f"{where}: {error}") from error
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise DriveError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, int, list[float]]]:
-    with open(path, encoding="utf-8", newline="") as file:
+    with _opened(path) as file:
         try:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
@@ -193,7 +203,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, int, list[float]]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, int, list[float]]]:
-    with open(path, encoding="utf-8") as file:
+    with _opened(path) as file:
         try:
             for number, line in enumerate(file, 1):
                 if not line.strip():

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from ..errors import RecordingError, expected
+from ..errors import RecordingError, expected, unwritable
 from ..runtime.images import load_opencv
 from .drawing import Picture
 
@@ -48,7 +48,7 @@ class GrowingGif:
         try:
             self._file = path.open("wb")
         except OSError as error:
-            raise RecordingError(f"{path}: {error.strerror}") from error
+            raise RecordingError(unwritable(path, error)) from error
 
     def add(self, picture: Picture, timestamp_ns: int) -> None:
         """Append a picture, all of one size; it is shown until the time of the next, at most two seconds."""
@@ -79,7 +79,7 @@ class GrowingGif:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            raise RecordingError(f"{self._path}: {error.strerror}") from error
+            raise RecordingError(unwritable(self._path, error)) from error
 
     def close(self) -> None:
         """Close the file, and remove it when it never had a picture."""

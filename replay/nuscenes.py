@@ -17,7 +17,7 @@ from ..fusion.rig import Camera, Rig
 from ..runtime.frames import Frame
 from .drive import Drive, DriveStep, Losses
 from .foxglove import image_format
-from .sets import group_frames, skew_for_period, window
+from .sets import check_window, group_frames, skew_for_period, window
 from .tables import Row, read_rows, rows_by_token, value
 
 
@@ -91,6 +91,7 @@ class NuScenesDrive(Drive):
 
     def steps(self, *, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[DriveStep]:
         """Iterate over the steps."""
+        check_window(start_s, duration_s)
         losses = self.losses = Losses()
         return window(self._steps(losses), start_s, duration_s)
 

@@ -36,6 +36,8 @@ def open_drive(
     text = str(path)
     if max_skew_s is not None and not 0 <= max_skew_s < float("inf"):
         raise DriveError(expected("max_skew_s", "seconds from 0 on", max_skew_s))
+    if not text:
+        raise DriveError(expected("drive", "a path", "an empty text"))
     folder = Path(text.partition("#")[0])
     if folder.is_dir() or (not Path(text).exists() and folder.exists()):
         from .nuscenes import NuScenesDrive, is_nuscenes

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, RecordingError
+from ..errors import ImageError, RecordingError, unwritable
 from ..fusion.grid import BevGrid
 from ..fusion.rig import Rig
 from ..runtime.frames import FrameSet
@@ -96,7 +96,7 @@ class PictureWriter:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RecordingError(f"{directory}: {error.strerror}") from error
+            raise RecordingError(unwritable(directory, error, folder=True)) from error
         self._gif = GrowingGif(self.directory / "replay.gif")
 
     def add(self, frame_set: FrameSet, predictions: Predictions, truth: GroundTruth | None = None) -> Path:

@@ -1,12 +1,13 @@
 """Drives and predictions into MCAP files with Foxglove schemas: they open in any viewer, and in :func:`open_drive`.
 
 Times are capture times throughout, so the same input gives the same bytes. Chunks are small and written unbuffered: a
-killed process loses at most the last 128 kB. A full disk ends the recording with what was written before it intact.
+killed process loses at most the last 128 kB. A full disk ends the recording; what was written before is a valid file.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from mcap.writer import Writer
 from mcap_protobuf.schema import build_file_descriptor_set
 from numpy.typing import NDArray
 
-from ..errors import ImageError, InvalidArgument, RecordingError, expected
+from ..errors import ImageError, InvalidArgument, RecordingError, expected, unwritable
 from ..fusion.lens import LensModel
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
@@ -59,8 +60,8 @@ class Recorder:
     Raises
     ------
     RecordingError
-        The file exists or cannot be written, or the disk is full. What was written before stays readable; the recorder
-        then refuses to write more.
+        The file exists or cannot be written, or the disk is full. What was written before is then a valid file, and the
+        recorder refuses to write more.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class Recorder:
 
     @property
     def written_bytes(self) -> int:
-        """How long the file is; it grows by whole chunks."""
-        return self._output.tell()
+        """Where the last whole chunk of the file ends, 0 before the first."""
+        return self._output.chunk_end
 
     def close(self) -> None:
         """Write the index and close the file; closing twice does nothing."""
@@ -230,10 +231,11 @@ class Recorder:
         try:
             action()
         except BaseException as error:  # an interrupt in the middle of a record ends the file as well
-            self._output.end_early()
+            what_is_left = "is valid up to there" if self._output.end_early() else "breaks off there"
             self._close_file()
             if isinstance(error, OSError):
-                raise RecordingError(f"{self.name}: recording stopped: {error.strerror or error}") from error
+                why = error.strerror or error
+                raise RecordingError(f"{self.name}: recording stopped: {why}; the file {what_is_left}") from error
             raise
 
     def _close_file(self) -> None:
@@ -252,10 +254,8 @@ def create_recording(path: str | Path, overwrite: bool = False) -> BinaryIO:
     """
     try:
         return cast(BinaryIO, open(path, "wb" if overwrite else "xb", buffering=0))
-    except FileExistsError as error:
-        raise RecordingError(f"{path}: exists already") from error
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RecordingError(unwritable(path, error)) from error
 
 
 class _Output:
@@ -264,6 +264,9 @@ class _Output:
     def __init__(self, file: Any) -> None:
         self.file = file
         self._position = 0
+        self._ends: deque[tuple[int, int]] = deque(maxlen=3)  # positions and chunk ends behind the latest records
+        self._in_summary = False
+        self.chunk_end = 0
 
     def write(self, data: bytes) -> int:
         view = memoryview(data)
@@ -271,7 +274,16 @@ class _Output:
             written = self.file.write(view)
             view = view[len(view) if written is None else written :]
         self._position += len(data)
+        if data:
+            self._note(data[0])
         return len(data)
+
+    def _note(self, opcode: int) -> None:
+        if opcode == Opcode.CHUNK:
+            self.chunk_end = self._position
+        self._in_summary |= opcode == Opcode.DATA_END
+        if not self._in_summary:
+            self._ends.append((self._position, self.chunk_end))
 
     def tell(self) -> int:
         return self._position
@@ -279,16 +291,26 @@ class _Output:
     def flush(self) -> None:
         self.file.flush()
 
-    def end_early(self) -> None:
-        """Cut off a record that was not written whole, and write the shortest end if there is room for it."""
-        for ending in (_ENDING if self._position > _MAGIC_BYTES else b"", b""):
-            try:
-                self.file.seek(self._position)
-                self.file.truncate()
-                if self.file.write(ending) in (len(ending), None):
-                    return
-            except OSError:
-                continue
+    def end_early(self) -> bool:
+        """Cut off what was not written whole, and write the shortest end: behind the latest record that leaves room.
+
+        Returns whether the file is valid; where even that fails it is cut behind the latest record, if it can be.
+        """
+        for end, chunk_end in reversed(self._ends):
+            if end > _MAGIC_BYTES and self._cut(end, _ENDING):
+                self.chunk_end = chunk_end
+                return True
+        self._cut(self._ends[-1][0] if self._ends else 0, b"")
+        return False
+
+    def _cut(self, end: int, ending: bytes) -> bool:
+        """Let the file end so; says whether it could be done."""
+        try:
+            self.file.seek(end)
+            self.file.truncate()
+            return self.file.write(ending) in (len(ending), None)
+        except OSError:
+            return False
 
 
 def record_drive(

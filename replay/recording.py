@@ -29,7 +29,7 @@ class RecordingSink:
         self.lost_sets = 0
         self._recorder = recorder
         self._with_frames = with_frames
-        self._pending = 0
+        self._pending = self._in_last_chunk = 0
         self._written_bytes = recorder.written_bytes
 
     def __call__(self, step: DriveStep, predictions: Predictions) -> None:
@@ -41,18 +41,18 @@ class RecordingSink:
         try:
             self._write(step, predictions)
         except RecordingError as error:
-            self._end(error)
+            self._end(error, under_way=1)
             return
         if self._recorder.written_bytes != self._written_bytes:  # a chunk left; the next may hold the end of this set
             self._written_bytes = self._recorder.written_bytes
-            self._pending = 1
+            self._in_last_chunk, self._pending = self._pending, 1
 
     def close(self) -> None:
         """End the recording; what could not be written is counted, not raised."""
         try:
             self._recorder.close()
         except RecordingError as error:
-            self._end(error)
+            self._end(error, under_way=0)
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +62,16 @@ class RecordingSink:
     ) -> None:
         self.close()
 
-    def _end(self, error: RecordingError) -> None:
-        """The sets since the last chunk are lost with the one under way."""
+    def _end(self, error: RecordingError, *, under_way: int) -> None:
+        """Count what is lost: the sets since the last chunk, and those in it where it had to make room for the end."""
         self.reason = str(error)
-        self.lost_sets += self._pending
+        grown_bytes = self._recorder.written_bytes - self._written_bytes
+        if grown_bytes > 0:  # their chunk was written, and what failed came behind it
+            self.lost_sets += under_way
+        elif grown_bytes < 0:
+            self.lost_sets += self._pending + self._in_last_chunk - 1  # one set may reach into both
+        else:
+            self.lost_sets += self._pending
         _LOG.warning("%s", error)
 
     def _write(self, step: DriveStep, predictions: Predictions) -> None:

@@ -115,26 +115,6 @@ class _Phases:
             self._offsets = {}
 
 
-def window(
-    steps: Iterator[DriveStep], start_s: float, duration_s: float | None, *, first_ns: int | None = None
-) -> Iterator[DriveStep]:
-    """Cut out the half-open interval [start, start + duration) after the first step.
-
-    Parameters
-    ----------
-    steps : in time order
-    start_s, duration_s : seconds; a duration of None is without end
-    first_ns : time of the drive's first step, where `steps` do not begin with it
-
-    Raises
-    ------
-    InvalidArgument
-        A negative or non-finite start or duration.
-    """
-    check_window(start_s, duration_s)
-    return _window(steps, start_s, duration_s, first_ns)
-
-
 def check_window(start_s: float, duration_s: float | None) -> None:
     """Refuse a part of a drive that is none.
 
@@ -148,9 +128,17 @@ def check_window(start_s: float, duration_s: float | None) -> None:
             raise InvalidArgument(expected(what, "finite seconds from 0 on", value))
 
 
-def _window(
-    steps: Iterator[DriveStep], start_s: float, duration_s: float | None, first_ns: int | None
+def window(
+    steps: Iterator[DriveStep], start_s: float, duration_s: float | None, *, first_ns: int | None = None
 ) -> Iterator[DriveStep]:
+    """Cut out the half-open interval [start, start + duration) after the first step.
+
+    Parameters
+    ----------
+    steps : in time order
+    start_s, duration_s : seconds, see :func:`check_window`; a duration of None is without end
+    first_ns : time of the drive's first step, where `steps` do not begin with it
+    """
     for step in steps:
         timestamp_ns = step.frame_set.timestamp_ns
         first_ns = timestamp_ns if first_ns is None else first_ns

@@ -123,19 +123,18 @@ class SyntheticDrive(Drive):
 
     def steps(self, *, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[DriveStep]:
         """Iterate over the steps, see :meth:`Drive.steps`."""
-        for timestamp_ns in self._times_ns(start_s, duration_s):
-            yield self._step(timestamp_ns, labels=False)[0]
+        check_window(start_s, duration_s)
+        return (self._step(timestamp_ns, labels=False)[0] for timestamp_ns in self._times_ns(start_s, duration_s))
 
     def labelled_steps(
         self, *, start_s: float = 0.0, duration_s: float | None = None
     ) -> Iterator[tuple[DriveStep, dict[str, View]]]:
         """Iterate over the steps, with every camera's labelled view by name."""
-        for timestamp_ns in self._times_ns(start_s, duration_s):
-            yield self._step(timestamp_ns, labels=True)
+        check_window(start_s, duration_s)
+        return (self._step(timestamp_ns, labels=True) for timestamp_ns in self._times_ns(start_s, duration_s))
 
     def _times_ns(self, start_s: float, duration_s: float | None) -> Iterator[int]:
         """When the first camera of each set fires."""
-        check_window(start_s, duration_s)
         end_s = np.inf if duration_s is None else start_s + duration_s
         for index in range(self._count):
             if start_s <= index / self._rate_hz + 1e-9 < end_s:

@@ -51,6 +51,8 @@ def read_rows(path: Path) -> Iterator[Row]:
                 yield row
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: no such table") from error
+    except OSError as error:
+        raise DriveError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DriveError(f"{path}: not a text file: {error}") from error
 

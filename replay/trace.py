@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import RecordingError
+from ..errors import RecordingError, unwritable
 from ..runtime.predictions import Predictions
 from ..runtime.stages import StageSpan
 
@@ -38,8 +38,6 @@ class TraceWriter:
         self._separator = "[\n"
         try:
             self._file = self.path.open("w" if overwrite else "x", encoding="utf-8")
-        except FileExistsError as error:
-            raise RecordingError(f"{self.path}: is there already; --force overwrites it") from error
         except OSError as error:
             raise self._unwritable(error) from error
         self._process = os.getpid()
@@ -93,4 +91,4 @@ class TraceWriter:
         self._separator = ",\n"
 
     def _unwritable(self, error: OSError) -> RecordingError:
-        return RecordingError(f"{self.path}: cannot be written: {error.strerror}")
+        return RecordingError(unwritable(self.path, error))

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import onnxruntime as ort
 
-from ..errors import InvalidArgument, ProfileError, expected
+from ..errors import InvalidArgument, ProfileError, expected, unwritable
 from ..fusion.whole_file import whole_file
 from .arrangement import Arrangement
 from .bundle import Bundle
@@ -241,7 +241,7 @@ def check_place(directory: Path | None = None) -> Path:
         with tempfile.TemporaryFile(dir=directory):
             return directory
     except OSError as error:
-        raise ProfileError(f"{directory}: no profile can be written here: {error.strerror}") from error
+        raise ProfileError(f"no place for profiles: {unwritable(directory, error, folder=True)}") from error
 
 
 def write_profile(profile: Profile, directory: Path | None = None) -> Path:

@@ -7,7 +7,7 @@ import re
 import stat
 from typing import Final
 
-from ...errors import EndpointError, InvalidArgument, expected
+from ...errors import EndpointError, InvalidArgument, expected, unwritable
 
 HEARTBEAT_MS: Final = 1000
 """How often either side of a connection asks whether the other is still there."""
@@ -46,7 +46,8 @@ def default_endpoint() -> str:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         status = os.lstat(folder)
     except OSError as error:
-        raise EndpointError(f"{folder}: cannot make the directory for topics: {error.strerror}") from error
+        why = unwritable(folder, error, folder=True)
+        raise EndpointError(f"cannot make the directory for topics: {why}") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise EndpointError(
             f"{folder}: " + expected("directory for topics", "your own with mode 0700", stat.filemode(status.st_mode))

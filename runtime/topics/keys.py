@@ -16,7 +16,7 @@ from typing import Final
 import zmq
 import zmq.auth
 
-from ...errors import InvalidArgument, KeyFileError, MissingFile, expected
+from ...errors import InvalidArgument, KeyFileError, MissingFile, expected, unwritable
 from .names import check_topic
 
 PUBLIC_SUFFIX: Final = ".key"
@@ -185,13 +185,13 @@ def allow_key(directory: Path, file: Path, name: str | None = None) -> Path:
     KeyFileError
         Not a public key, or a secret one, or the directory cannot be written to.
     """
-    name = check_name(file.name.removesuffix(PUBLIC_SUFFIX) if name is None else name)
     if not file.is_file():
         raise MissingFile(f"{file}: no such file")
     public, secret = _load(file)
     if secret is not None:
         what = expected("file", f"a public key (*{PUBLIC_SUFFIX})", "a secret one: it must stay with its owner")
         raise KeyFileError(f"{file}: {what}; make new keys if others have seen it")
+    name = check_name(file.name.removesuffix(PUBLIC_SUFFIX) if name is None else name)
     make_directory(directory)
     copy = directory / f"{name}{PUBLIC_SUFFIX}"
     if copy.exists() and read_public_key(copy) != public:
@@ -211,7 +211,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise KeyFileError(f"{directory}: cannot make the directory: {error.strerror}") from error
+        raise KeyFileError(unwritable(directory, error, folder=True)) from error
     check_directory(directory)
 
 

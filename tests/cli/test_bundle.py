@@ -7,6 +7,7 @@ import json
 import pytest
 from octobev.cli.bundle import app
 from octobev.errors import BundleError, MissingFile
+from octobev.runtime.bundle import REFERENCE_BUNDLE
 from typer.testing import CliRunner
 
 RUN = CliRunner()
@@ -26,6 +27,13 @@ def test_info_names_networks_and_outputs(write_bundle):
         "bright               raw           of hydranet",
     ):
         assert text in result.stdout
+
+
+def test_without_a_path_it_is_the_bundle_that_is_shipped():
+    result = RUN.invoke(app, ["info", "--json"])
+    assert json.loads(result.stdout)["path"] == str(REFERENCE_BUNDLE)
+    result = RUN.invoke(app, ["verify", "--json"])
+    assert json.loads(result.stdout)["path"] == str(REFERENCE_BUNDLE)
 
 
 def test_info_as_json_is_one_object(write_bundle):

@@ -1,9 +1,11 @@
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
-from octobev.cli import EXIT_INTERRUPTED, EXIT_LOSS, EXIT_USAGE, build
-from octobev.errors import DriveError, MissingFile, RigError
+from octobev.cli import EXIT_INTERRUPTED, EXIT_LOSS, EXIT_USAGE, build, source
+from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, write_rig
@@ -91,6 +93,22 @@ def test_info_of_nothing_is_an_error(octobev, tmp_path):
     assert isinstance(octobev("drive", "info", tmp_path / "empty.mcap").exception, DriveError)
 
 
+def test_info_of_the_demo_and_of_some_cameras(octobev, monkeypatch):
+    monkeypatch.setattr(source, "DEMO_SECONDS", 0.2)
+    monkeypatch.setattr(source, "DEMO_SIZE", (64, 48))
+    result = octobev("drive", "info", "demo", "--cameras", "rear, front_main", "--json")
+    assert list(json.loads(result.stdout)["cameras"]) == ["front_main", "rear"]
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_info_ends_well_where_nobody_listens(recording, closed):
+    command = [sys.executable, "-m", "octobev", "drive", "info", str(recording)]
+    shell = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command]
+    result = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("20 sets" in result.stdout) == (closed == "2")
+
+
 def test_synth_writes_a_drive_with_ground_truth(octobev, tmp_path):
     path = tmp_path / "town.mcap"
     result = octobev("drive", "synth", path, "--seed", 3, "--seconds", 0.3, "--rate", 10, "--size", "64x48", "--json")
@@ -141,8 +159,8 @@ def test_synth_does_not_overwrite_unless_forced(octobev, tmp_path):
     path = tmp_path / "town.mcap"
     path.write_bytes(b"precious")
     result = octobev("drive", "synth", path, "--seed", 1, "--seconds", 1)
-    assert result.exit_code == EXIT_USAGE
-    assert "exists already" in result.stderr
+    assert isinstance(result.exception, RecordingError)
+    assert "town.mcap: exists already; --force overwrites it" in str(result.exception)
     assert path.read_bytes() == b"precious"
 
 
@@ -155,6 +173,7 @@ def test_synth_does_not_overwrite_unless_forced(octobev, tmp_path):
         ("--rate", "0", "must be above 0"),
         ("--seconds", "-1", "must be above 0"),
         ("--seconds", "inf", "must be above 0"),
+        ("--seconds", "0.01", "must be at least 0.0833333 for one set"),
     ],
 )
 def test_synth_refuses_arguments_that_cannot_be(octobev, tmp_path, option, value, message):

@@ -62,6 +62,14 @@ def _rig() -> Any:
     return Rig((Camera("front", Intrinsics(640, 480, 500, 500, 320, 240), Pose.identity()),))
 
 
+def test_secret_keys_are_not_allowed(home: Path) -> None:
+    run("keys", "new", "car")
+    assert "got a secret one: it must stay with its owner" in str(
+        run("keys", "allow", home / "car.key_secret").exception
+    )
+    assert not (home / "allowed").exists()
+
+
 def test_keys_are_listed_and_faults_named(home: Path) -> None:
     assert isinstance(run("keys", "list").exception, MissingFile)
     run("keys", "new", "car")

@@ -1,5 +1,6 @@
 """`octobev run` as a user runs it, on a short drive and the bundle that is shipped."""
 
+import errno
 import json
 import signal
 import socket
@@ -9,11 +10,13 @@ import urllib.request
 from collections import Counter
 
 import pytest
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from octobev.cli import build
 from octobev.cli.live_status import status_lines
 from octobev.errors import RigError
 from octobev.fusion.rig import rig_sha256, write_rig
+from octobev.replay import recorder
 from octobev.replay.open import open_drive
 from octobev.runtime.live.health import CameraCondition, CameraHealth, Health, Spread
 from octobev.sources.state import SourceCondition, SourceState
@@ -48,6 +51,20 @@ def test_a_recording_has_predictions_and_poses(drive, tmp_path):
     assert counts["/occupancy"] == json.loads(result.stdout)["health"]["sets"]
     assert counts["/tf"] == counts["/occupancy"]
     assert "exists already" in str(run(*options).exception)
+
+
+def test_a_recording_without_its_index_is_a_loss(drive, tmp_path, monkeypatch):
+    write = recorder._Output.write
+
+    def full(output, data):
+        if data[:1] == bytes([Opcode.DATA_END]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(output, data)
+
+    monkeypatch.setattr(recorder._Output, "write", full)
+    result = run("--source", f"drive:{drive}", "--outputs", "occupancy", "--record", tmp_path / "out.mcap")
+    assert result.exit_code == 3
+    assert "No space left on device; the file is valid up to there; 0 sets are not in it" in result.stderr
 
 
 def test_the_summary_for_people(drive):
@@ -113,6 +130,15 @@ def test_wrong_usage(arguments, message):
 def test_errors_are_those_of_the_rig_and_the_drive(drive, rig_file):
     assert isinstance(run("--rig", rig_file, "--source", "nobody=ring:a").exception, RigError)
     assert "no such drive" in str(run("--source", "drive:/nowhere.mcap").exception)
+
+
+def test_a_drive_that_is_played_is_never_overwritten(drive, rig_file, tmp_path):
+    copy = tmp_path / "copy.mcap"
+    copy.write_bytes(drive.read_bytes())
+    for sources in (("--source", f"drive:{copy}"), ("--rig", rig_file, "--source", f"rear=file:{copy}")):
+        result = run(*sources, "--record", copy, "--force")
+        assert "must be another file than those that are read" in str(result.exception)
+    assert copy.read_bytes() == drive.read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

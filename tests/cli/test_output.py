@@ -31,15 +31,16 @@ def test_reader_that_has_gone_ends_the_command_quietly():
     assert (result.stderr, result.returncode) == ("", 1)
 
 
-def test_path_that_may_not_be_looked_into_is_one_clear_line(monkeypatch, capsys):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EISDIR, errno.EMFILE, errno.ENOSPC])
+def test_path_that_cannot_be_used_is_one_clear_line(monkeypatch, capsys, number):
     def forbidden():
-        raise PermissionError(errno.EACCES, "Permission denied", "vault/drive.mcap")
+        raise OSError(number, os.strerror(number), "vault/drive.mcap")
 
     monkeypatch.setattr("octobev.cli.build", lambda: forbidden)
     with pytest.raises(SystemExit) as end:
         cli.run()
     assert end.value.code == 1
-    assert capsys.readouterr().err == "octobev: vault/drive.mcap: Permission denied\n"
+    assert capsys.readouterr().err == f"octobev: vault/drive.mcap: {os.strerror(number)}\n"
 
 
 def test_interrupt_while_modules_are_loaded_ends_quietly(tmp_path):

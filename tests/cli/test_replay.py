@@ -10,7 +10,7 @@ import pytest
 from mcap.reader import make_reader
 from mcap.writer import Writer
 from octobev.cli import build
-from octobev.errors import RigError
+from octobev.errors import RecordingError, RigError
 from octobev.fusion.rig import Rig, write_rig
 from octobev.models.variant_files import write_variants
 from octobev.replay.open import open_drive
@@ -119,6 +119,26 @@ def test_recording_is_not_overwritten_unless_forced(drive, tmp_path):
     assert existing.stat().st_size > 1000
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--record", "{drive}"], ["--trace", "{drive}"], ["--live", "--record", "{drive}"]]
+)
+def test_drive_that_is_read_is_never_overwritten(drive, tmp_path, arguments):
+    copy, link = tmp_path / "copy.mcap", tmp_path / "link.mcap"
+    copy.write_bytes(drive.read_bytes())
+    link.symlink_to(copy)
+    for target in (copy, link):
+        result = run(copy, *(argument.format(drive=target) for argument in arguments), "--force")
+        assert isinstance(result.exception, RecordingError)
+        assert f"{target} must be another file than those that are read" in str(result.exception)
+    assert copy.read_bytes() == drive.read_bytes()
+
+
+def test_recording_and_trace_are_two_files(drive, tmp_path):
+    result = run(drive, "--record", tmp_path / "a", "--trace", tmp_path / "." / "a")
+    assert "--trace must be another file than --record" in str(result.exception)
+    assert not (tmp_path / "a").exists()
+
+
 def test_recording_with_frames_is_a_drive_that_gives_the_same_predictions(drive, tmp_path):
     report = summary(drive, "--record", tmp_path / "whole.mcap", "--record-frames", "--cameras", "rear,front_main")
     again = summary(tmp_path / "whole.mcap", "--cameras", "rear,front_main")
@@ -181,6 +201,10 @@ def test_published_predictions_are_received(drive, tmp_path):
         (["{drive}", "--threads", "100000"], "threads must be at most 1024, got 100000"),
         (["{drive}", "--bundle", "{drive}"], "must be a directory with bundle.toml in it, or that file, got another"),
         (["{drive}", "--rig", "/nowhere/rig.toml"], "/nowhere/rig.toml: no such rig file"),
+        ([""], "drive must be a path, got an empty text"),
+        (["{drive}", "--pictures", "{drive}"], "town.mcap must be a folder, got a file"),
+        (["{drive}", "--record", "/nowhere/out.mcap"], "/nowhere must be a folder, got nothing of that name"),
+        (["{drive}", "--trace", "{drive}/out.json"], "town.mcap must be a folder, got a file"),
         (["{drive}", "--publish", "carrier-pigeon://x"], "carrier-pigeon"),
     ],
 )
@@ -206,6 +230,7 @@ def test_rig_of_other_cameras_is_refused_and_of_some_others_told(drive, tmp_path
     write_rig(Rig((*list(rig)[:-1], replace(rig["rear"], name="back")), "some"), some)
     result = run(drive, "--rig", some, "--duration", "0.1", "--json")
     assert f"octobev: {some}: town has no frames of back\n" in result.stderr
+    assert f"octobev: {some}: frames of rear are left out: not in it\n" in result.stderr
     report = json.loads(result.stdout)
     assert (report["sets"], report["frames"]) == (1, 7)
 

@@ -51,12 +51,14 @@ def test_full_disk_ends_the_recording_only(drive, tmp_path):
     path = tmp_path / "out.mcap"
     found = report(drive, "--fault", "full-disk@0s", "--record", path, exit_code=3)
     assert found["sets"] == SETS
-    assert found["recording"] == f"{path}: recording stopped: No space left on device"
+    assert found["recording"] == f"{path}: recording stopped: No space left on device; the file is valid up to there"
     assert found["unrecorded"] == SETS
     with open(path, "rb") as file:
         assert list(NonSeekingReader(file).iter_messages()) == []
     result = run(drive, "--fault", "full-disk@0s", "--record", path, "--force", *FEW)
-    assert f"No space left on device; {SETS} sets are not in it" in " ".join(result.stdout.split())
+    assert f"No space left on device; the file is valid up to there; {SETS} sets are not in it" in " ".join(
+        result.stdout.split()
+    )
 
 
 def test_stalled_subscriber_stops_nothing(drive, tmp_path):

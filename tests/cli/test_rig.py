@@ -14,6 +14,8 @@ from octobev.errors import DriveError, MissingFile, RecordingError, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, read_rig, write_rig
+from octobev.replay.recorder import Recorder
+from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 from typer.testing import CliRunner
 
 LENS = Intrinsics(640, 480, 300.0, 300.0, 319.5, 239.5)
@@ -83,7 +85,7 @@ def test_a_picture_is_written(rig_file: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(rig_file: Path) -> None:
-    with pytest.raises(RecordingError, match="No such file or directory"):
+    with pytest.raises(RecordingError, match="missing must be a folder, got nothing of that name"):
         run("check", rig_file, "--picture", rig_file.parent / "missing" / "rig.png")
 
 
@@ -114,6 +116,18 @@ def test_images_of_another_size_are_findings(rig_file: Path, tmp_path: Path) -> 
     assert report["errors"] == 4
 
 
+def test_a_drive_is_not_overwritten_by_its_picture_or_its_rig(rig_file: Path, tmp_path: Path) -> None:
+    drive = tmp_path / "drive.png"
+    with Recorder(drive, read_rig(rig_file)) as recorder:
+        recorder.write_frames(FrameSet(5, (Frame("camera_0", 5, b"\xff\xd8\xff", PixelFormat.JPEG),)))
+    content = drive.read_bytes()
+    for arguments in (("check", drive, "--picture", drive), ("export", drive, drive, "--force")):
+        with pytest.raises(RecordingError, match="must be another file than those that are read"):
+            run(*arguments)
+    assert drive.read_bytes() == content
+    run("check", rig_file, "--picture", tmp_path / "rig.jpg", code=2)
+
+
 def test_show_prints_where_cameras_sit(rig_file: Path) -> None:
     assert "94° x 77°" in run("show", rig_file)
     shown = json.loads(run("show", rig_file, "--json"))
@@ -128,7 +142,7 @@ def test_export_that_fails_leaves_no_file(rig_file: Path, monkeypatch: pytest.Mo
 
     out = rig_file.parent / "copy.toml"
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(RecordingError, match=r"copy\.toml: No space left on device"):
+    with pytest.raises(RecordingError, match=r"copy\.toml: cannot be written: No space left on device"):
         run("export", rig_file, out)
     assert [path.name for path in rig_file.parent.iterdir()] == ["rig.toml"]
 
@@ -137,10 +151,10 @@ def test_export_writes_the_same_rig_once(rig_file: Path) -> None:
     out = rig_file.with_name("copy.toml")
     assert "4 cameras" in run("export", rig_file, out)
     assert out.read_text() == rig_file.read_text()
-    with pytest.raises(RecordingError, match="exists; --force overwrites it"):
+    with pytest.raises(RecordingError, match="exists already; --force overwrites it"):
         run("export", rig_file, out)
     run("export", rig_file, out, "--force")
-    with pytest.raises(RecordingError, match="No such file or directory"):
+    with pytest.raises(RecordingError, match="missing must be a folder, got nothing of that name"):
         run("export", rig_file, rig_file.parent / "missing" / "rig.toml")
 
 

@@ -64,8 +64,17 @@ def test_a_file_is_not_overwritten_unless_told_so(drive, tmp_path, half_a_degree
     (tmp_path / "rig.toml").write_text("mine")
     result = run("rig", "refine", drive, "--output", tmp_path / "rig.toml")
     assert isinstance(result.exception, RecordingError)
+    assert "rig.toml: exists already; --force overwrites it" in str(result.exception)
     assert (tmp_path / "rig.toml").read_text() == "mine"
     assert run("rig", "refine", drive, "--output", tmp_path / "rig.toml", "--force").exit_code == 0
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(drive, tmp_path, monkeypatch):
+    monkeypatch.setattr(refinement, "refine_rig", lambda *_, **__: pytest.fail("it began"))
+    for target, message in (("missing/rig.toml", "missing must be a folder"), (".", "must be a file, got a folder")):
+        result = run("rig", "refine", drive, "--output", tmp_path / target, "--force")
+        assert isinstance(result.exception, RecordingError)
+        assert message in str(result.exception)
 
 
 def test_sources_of_the_rig_file_stay(drive, tmp_path, half_a_degree):

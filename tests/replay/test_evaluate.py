@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from octobev.errors import DriveError
@@ -9,7 +11,7 @@ from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Rig
 from octobev.replay.disturbance import Disturbance
 from octobev.replay.drive import Drive, DriveStep, GroundTruth, Losses
-from octobev.replay.evaluate import COMPARED_KINDS, evaluate, flat
+from octobev.replay.evaluate import COMPARED_KINDS, Evaluation, evaluate, flat
 from octobev.replay.refine import Refinement
 from octobev.replay.synthetic import SyntheticDrive
 from octobev.runtime.bundle import REFERENCE_BUNDLE, open_bundle
@@ -244,6 +246,82 @@ def test_interrupt_keeps_what_was_compared():
     result = evaluate([drive, drive], Predicted(layout(1, 1, 0, 0)), progress=stop)
     assert (result.frames, result.interrupted) == (2, True)
     assert result.report()["road_layout"]["drivable"]["iou"] == 0.5
+
+
+COMPARING = {f"octobev.replay.{name}" for name in ("evaluate", "matching", "remembered", "scores")}
+
+
+class InterruptAt:
+    """A trace function that interrupts at the n-th line of the code that compares, and counts the lines."""
+
+    def __init__(self, line):
+        self.line, self.reached = line, 0
+
+    def __call__(self, frame, event, arg):
+        if frame.f_globals.get("__name__") not in COMPARING:
+            return None
+        if event == "line":
+            self.reached += 1
+            if self.reached == self.line:
+                raise KeyboardInterrupt
+        return self
+
+
+def values(counted):
+    """All numbers of counts, to be compared."""
+    if isinstance(counted, np.ndarray):
+        return counted.tolist()
+    names = counted if isinstance(counted, dict) else getattr(counted, "__slots__", getattr(counted, "__dict__", ()))
+    if not names:
+        return counted
+    return {name: values(counted[name] if isinstance(counted, dict) else getattr(counted, name)) for name in names}
+
+
+def test_interrupt_at_any_line_leaves_whole_sets_only():
+    """Every class, the occupancy and the directions of a set are counted, or nothing of it is."""
+    layers = {
+        "drivable": row(1, 1, 0, 0, dtype=np.uint8),
+        "intersection": row(1, 1, 1, 1, dtype=np.uint8),
+        "occupancy": row(0, 0, 0, 1, dtype=np.uint8),
+        "direction_rad": np.full(GRID.shape, 0.1, np.float32),
+    }
+    truths = [GroundTruth(1 + k, GRID, layers) for k in range(3)]
+    everywhere = row(1, 1, 1, 1, dtype=np.bool_)
+    said = np.stack((row(1, 1, 1, 0), row(1, 1, 1, 1)))
+    predicted = Predicted(
+        RoadLayout(GRID, ("drivable", "intersection"), said, everywhere, ZEROS),
+        OccupancyGrid(GRID, row(-3, -3, -3, 3), everywhere, ZEROS, 1.0),
+    )
+    predicted.bev = {"corridor": corridor([0, 0, 0, 0], (1, 1, 1, 1))}
+
+    def compare(sets, trace):
+        sys.settrace(trace)
+        try:
+            return evaluate([Sets(*truths[:sets])], predicted)
+        finally:
+            sys.settrace(None)
+
+    whole = [values(Evaluation().counts), *(values(compare(sets, None).counts) for sets in (1, 2, 3))]
+    uninterrupted = InterruptAt(None)
+    compare(3, uninterrupted)
+    found = set()
+    for line in range(1, uninterrupted.reached):
+        try:
+            result = compare(3, InterruptAt(line))
+        except KeyboardInterrupt:  # before the first drive, or after the last
+            continue
+        assert values(result.counts) == whole[result.frames], f"interrupted at line {line}"
+        found.add(result.frames)
+    assert found == {0, 1, 2, 3}
+
+
+def test_interrupt_keeps_what_the_drive_lost_until_then():
+    def stop(drive, done):
+        drive.losses.add("damaged chunk")
+        raise KeyboardInterrupt
+
+    result = evaluate([Sets(*[truth([1, 1, 1, 1])] * 2)], Predicted(layout(1, 1, 0, 0)), progress=stop)
+    assert (result.frames, result.corrupt) == (1, 1)
 
 
 def test_watchers_get_the_figures_of_each_set():

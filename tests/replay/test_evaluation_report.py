@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from octobev.errors import MissingDependency, RecordingError
 from octobev.replay.disturbance import Disturbance
-from octobev.replay.evaluate import Evaluation
+from octobev.replay.evaluate import Counts, Evaluation
 from octobev.replay.evaluation_report import ReportWriter
 from octobev.replay.extremes import Extremes, ExtremeSet
 from octobev.replay.scores import CellMasks, ClassCounts
@@ -17,14 +17,14 @@ from octobev.replay.scores import CellMasks, ClassCounts
 
 @pytest.fixture
 def evaluation():
-    result = Evaluation(frames=12)
+    result = Evaluation(Counts(frames=12))
     probability = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
     truth = (probability > 0.4).astype(np.uint8)
     visible = np.ones(truth.shape, dtype=np.bool_)
     visible[0] = False
     masks = CellMasks(visible, ~visible, np.zeros(truth.shape, dtype=np.int64))
-    result.road_layout = {"drivable": ClassCounts(), "intersection": ClassCounts()}
-    result.occupancy = ClassCounts()
+    result.counts.road_layout = {"drivable": ClassCounts(), "intersection": ClassCounts()}
+    result.counts.occupancy = ClassCounts()
     for counts in result.classes.values():
         counts.add(probability, truth, masks)
     return result

@@ -128,6 +128,14 @@ def test_file_name_that_is_no_timestamp_is_refused(root, name):
         FolderDrive(root)
 
 
+@pytest.mark.parametrize("name", ["poses.csv", "poses.jsonl"])
+def test_poses_that_cannot_be_read_are_an_error_of_the_drive(root, name):
+    (root / "poses.csv").unlink()
+    (root / name).mkdir()
+    with pytest.raises(DriveError, match=r"poses\.\w+: cannot be read: Is a directory"):
+        content(FolderDrive(root))
+
+
 def test_folder_without_any_image_is_refused(tmp_path):
     (tmp_path / "images" / "a").mkdir(parents=True)
     write_rig(RIG, tmp_path / "rig.toml")

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from octobev.errors import CalibrationError, DriveError, MissingFile, RigError
+from octobev.errors import CalibrationError, DriveError, InvalidArgument, MissingFile, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.replay.nuscenes import NuScenesDrive, is_nuscenes
@@ -157,6 +157,11 @@ def test_start_and_duration_cut_the_drive(root):
     assert len(list(drive.steps(duration_s=0.083))) == 1
 
 
+def test_start_that_is_none_is_refused_at_once(root):
+    with pytest.raises(InvalidArgument, match="start_s must be finite seconds from 0 on, got -1"):
+        NuScenesDrive(root).steps(start_s=-1)
+
+
 def test_missing_and_broken_images_are_counted(tmp_path):
     root = build(tmp_path / "n", sets=5)
     files = sorted((root / "sweeps").glob("*FRONT*"))
@@ -225,6 +230,13 @@ def test_tables_that_cannot_be_are_refused_by_file_and_row(root, table, change, 
 def test_ego_pose_that_is_missing_leaves_the_frame_without(root):
     edit(root, "ego_pose", lambda rows: rows.clear())
     assert [step.frame_set.world_from_ego for step in NuScenesDrive(root).steps()] == [None] * 3
+
+
+def test_table_that_cannot_be_read_is_named(root):
+    (root / "v1.0-mini" / "scene.json").unlink()
+    (root / "v1.0-mini" / "scene.json").mkdir()
+    with pytest.raises(DriveError, match=r"scene\.json: cannot be read: Is a directory"):
+        NuScenesDrive(root)
 
 
 def test_missing_table_is_named(root):

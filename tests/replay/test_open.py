@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 from mcap.writer import Writer
-from octobev.errors import DriveError, MissingFile, RigError
+from octobev.errors import DriveError, InvalidArgument, MissingFile, RigError
 from octobev.fusion.lens import Intrinsics
 from octobev.fusion.pose import Pose
 from octobev.fusion.rig import Camera, Rig, write_rig
@@ -51,6 +51,15 @@ def test_reader_is_chosen_by_content_not_by_name(recording, tmp_path):
     (folder / "images" / "a" / "5.jpg").write_bytes(b"\xff\xd8\xff")
     write_rig(RIG, folder / "rig.toml")
     assert isinstance(open_drive(folder), FolderDrive)
+
+
+def test_start_that_is_none_is_refused_at_once(recording, tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "5.jpg").write_bytes(b"\xff\xd8\xff")
+    write_rig(RIG, tmp_path / "rig.toml")
+    for drive in (open_drive(recording), open_drive(tmp_path)):
+        with pytest.raises(InvalidArgument, match="start_s must be finite seconds from 0 on, got inf"):
+            drive.steps(start_s=float("inf"))
 
 
 def test_file_name_may_hold_a_number_sign(recording, tmp_path):

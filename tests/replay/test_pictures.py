@@ -452,7 +452,7 @@ def test_a_gif_without_pictures_is_no_file(tmp_path: Path) -> None:
 
 def test_directories_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RecordingError, match="File exists"):
+    with pytest.raises(RecordingError, match="file must be a folder, got a file"):
         PictureWriter(tmp_path / "file", RIG)
-    with pytest.raises(RecordingError, match="Not a directory"):
+    with pytest.raises(RecordingError, match="file must be a folder, got a file"):
         PictureWriter(tmp_path / "file" / "below", RIG)

@@ -2,7 +2,7 @@ import pytest
 from octobev.errors import InvalidArgument
 from octobev.fusion.pose import Pose
 from octobev.replay.drive import DriveStep, Losses
-from octobev.replay.sets import group_frames, skew_for_period, window
+from octobev.replay.sets import check_window, group_frames, skew_for_period, window
 from octobev.runtime.frames import Frame, FrameSet, PixelFormat
 
 MS = 1_000_000
@@ -120,6 +120,6 @@ def test_window_counts_from_a_given_first_step():
 @pytest.mark.parametrize(
     ("start", "duration"), [(-1, None), (float("nan"), None), (float("inf"), None), (0, -0.5), (0, float("inf"))]
 )
-def test_window_refuses_negative_times(start, duration):
+def test_window_of_other_than_finite_times_from_0_on_is_refused(start, duration):
     with pytest.raises(InvalidArgument, match="must be finite seconds from 0 on"):
-        window(steps(1), start, duration)
+        check_window(start, duration)

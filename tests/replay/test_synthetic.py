@@ -61,6 +61,12 @@ def test_a_part_of_a_drive_is_the_same_as_in_the_whole(drive: SyntheticDrive, st
     assert part[0].frame_set.frames[3].data == steps[1].frame_set.frames[3].data
 
 
+def test_a_part_that_is_none_is_refused_at_once(drive: SyntheticDrive) -> None:
+    for steps in (drive.steps, drive.labelled_steps):
+        with pytest.raises(InvalidArgument, match="duration_s must be finite seconds from 0 on, got nan"):
+            steps(duration_s=float("nan"))
+
+
 def test_frames_are_jpeg_of_the_asked_size(steps: list[DriveStep]) -> None:
     frame = steps[0].frame_set.frames[0]
     assert frame.pixel_format is PixelFormat.JPEG

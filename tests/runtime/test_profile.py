@@ -134,7 +134,9 @@ def test_failure_to_write_leaves_the_old_profile(bundle, tmp_path, monkeypatch):
 
 def test_directory_that_cannot_be_made_is_a_clear_error(bundle, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ProfileError, match=r"file/profiles: no profile can be written here: Not a directory"):
+    with pytest.raises(
+        ProfileError, match=r"no place for profiles: .*/file/profiles: .*/file must be a folder, got a file"
+    ):
         write_profile(profile_of(bundle), tmp_path / "file" / "profiles")
 
 
