@@ -86,7 +86,7 @@ class Levelling:
         self._shape, self._stride = shape, stride
         seen = [horizon_rays(camera.intrinsics, shape, stride) for camera in self._cameras]
         self._rays = np.stack([ray for ray, _ in seen])
-        self._slopes = np.stack([slope for _, slope in seen])
+        self._slopes = np.stack([slope.reshape(-1, 3) for _, slope in seen])
         self._mountings = np.stack([camera.ego_from_camera.rotation for camera in self._cameras])
         self.reset()
 
@@ -163,13 +163,14 @@ class Levelling:
         up = np.einsum("nji,nj->ni", self._mountings, ups)  # in each camera
         across = np.stack((np.cross([1.0, 0.0, 0.0], up), np.cross([0.0, 0.0, 1.0], up)), axis=2)
         lever = self._rays @ across  # what sine of latitude a tilt adds
-        per_pixel = np.sqrt(np.square(self._slopes @ up[:, None, :, None])[..., 0].sum(axis=2))
+        along = (self._slopes @ up[..., None]).reshape(*maps.shape[:2], 2)
+        per_pixel = np.hypot(along[..., 0], along[..., 1])
         weights = np.exp(np.minimum(maps[..., 1], _LARGEST_LOG_PRECISION)) / np.maximum(np.square(per_pixel), 1e-12)
-        expected_sine = np.einsum("npk,nk->np", self._rays, up)
+        expected_sine = (self._rays @ up[..., None])[..., 0]
         weights *= (per_pixel > 0) & (np.abs(expected_sine) < _NEAR)
         missing = maps[..., 0] * per_pixel - expected_sine
-        weighted = lever * weights[..., None]
-        return np.einsum("npi,npj->nij", weighted, lever), np.einsum("npi,np->ni", weighted, missing)
+        weighted = (lever * weights[..., None]).transpose(0, 2, 1)
+        return weighted @ lever, (weighted @ missing[..., None])[..., 0]
 
     def _settle(self) -> None:
         """Decide which tilts are believed."""
