@@ -207,6 +207,10 @@ def _print(report: dict[str, Any]) -> None:
     for found in report["refinements"]:
         said = f"pitch {found['applied_deg']:+.3f} deg" if found["sure"] else f"not sure: {found['reason']}"
         console.print(f"{found['drive']}: refined, {said}" if found["sure"] else f"{found['drive']}: {said}")
+    for found in report["levelled"]:
+        if tilts := found["cameras"].values():
+            mean = sum(pitch for pitch, _ in tilts) / len(tilts)
+            console.print(f"{found['drive']}: {len(tilts)} cameras levelled, pitch {mean:+.2f} deg on average")
     if report["corrupt"]:
         console.print(f"[yellow]{report['corrupt']} frames could not be read[/yellow]")
     for message in report["truncated"]:

@@ -47,9 +47,9 @@ COMMON_DEG: Final = 1.0
 """The same for errors that all cameras share."""
 
 SURE: Final = (2.0, 3.0, 3.0)
-"""So many times its standard deviation a shared error must be to be believed: all cameras down, the body rolled, the body
-pitched. Bodies seldom lean for long, and roll is seen less well: under a right calibration, on fourteen validation drives
-of the reference bundle, these came to 1.3, 2.4 and 2.0 at most."""
+"""So many times its standard deviation a shared error must be to be believed: all cameras down, the body rolled, the
+body pitched. Bodies seldom lean for long, and roll is seen less well: under a right calibration, on fourteen validation
+drives of the reference bundle, these came to 1.3, 2.4 and 2.0 at most."""
 
 SINGLE_SURE: Final = 3.0
 """The same for a camera's own: there are many, and one of them is far off by chance."""

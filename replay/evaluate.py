@@ -80,12 +80,14 @@ class Evaluation:
     interrupted : the evaluation was stopped before its end
     losses : what of each drive could not be read, as far as it was read
     refinements : drive by name, and what was found about its calibration; empty when nobody looked
+    levelled : drive by name -> camera -> pitch and roll by which the runtime corrected it in the end, degrees
     """
 
     counts: Counts = field(default_factory=Counts)
     interrupted: bool = False
     losses: tuple[Losses, ...] = ()
     refinements: list[tuple[str, Refinement]] = field(default_factory=list)
+    levelled: dict[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -128,6 +130,7 @@ class Evaluation:
             "corrupt": self.corrupt,
             "truncated": self.truncated,
             "refinements": [{"drive": name, **found.report()} for name, found in self.refinements],
+            "levelled": [{"drive": name, "cameras": dict(cameras)} for name, cameras in self.levelled.items()],
         }
 
 
@@ -184,6 +187,7 @@ def evaluate(
                 for index, predictions in enumerate(runtime.stream(under_way)):
                     step, frame_set = under_way.take()
                     comparison.add(index, step, frame_set, predictions, counts=index >= warm_up)
+                    result.levelled[drive.name] = predictions.levelled
                     if progress is not None:
                         progress(drive, index + 1)
                     if reset_every_frame:  # for the next one; the first has nothing to forget

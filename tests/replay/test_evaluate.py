@@ -39,6 +39,7 @@ class Predicted:
 
     def __init__(self, layout=None, occupancy=None):
         self.road_layout, self.occupancy, self.bev, self.resets = layout, occupancy, {}, 0
+        self.levelled = {}
 
     def __call__(self, rig: Rig):
         return self
@@ -365,3 +366,12 @@ def test_polylines_are_compared_with_those_of_the_truth(aside_m, expected):
     assert tuple(figures) == expected
     assert mean == pytest.approx(sum(expected) / 3, abs=1e-3)
     assert report["polylines"]["road_edge"]["chamfer_ap"]["mean"] is None
+
+
+def test_cameras_that_were_levelled_are_told(town):
+    bundle, wrong = open_bundle(REFERENCE_BUNDLE), Disturbance(pitch_deg=1.0)
+    for disturbance, cameras in ((wrong, set(town.rig.names)), (Disturbance(), set())):
+        result = evaluate([town], lambda rig: Runtime(bundle, rig, ["corridor_direction"], 1), disturbance=disturbance)
+        (told,) = result.report()["levelled"]
+        assert (told["drive"], set(told["cameras"])) == (town.name, cameras)
+        assert all(pitch == pytest.approx(1.0, abs=0.3) for pitch, _ in told["cameras"].values())
