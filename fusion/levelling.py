@@ -113,9 +113,11 @@ class Levelling:
 
     def take_over(self, before: Levelling) -> None:
         """Go on with what another one knows, if its cameras are the same; it is not to be used any more."""
-        same = (self._cameras, self._shape, self._stride) == (before._cameras, before._shape, before._stride)
-        if same:
-            self.__dict__.update(before.__dict__)
+        if (self._cameras, self._shape, self._stride) != (before._cameras, before._shape, before._stride):
+            return
+        self._information, self._vector, self._looked = before._information, before._vector, before._looked
+        self._latest_ns, self._believed = before._latest_ns, before._believed
+        self._tilts, self._turns = before._tilts, before._turns
 
     def corrected(self, fired_from_ego: Sequence[Pose]) -> list[Pose]:
         """Turn poses so that a view built of them with the given calibration is that of the cameras as they are.
