@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 
 HEADERS = sorted(map(str, Path("_ext").glob("*.h")))
 KERNELS = (
-    *("preprocess", "project", "lift", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
+    *("preprocess", "project", "lift", "lift_levels", "warp", "occupancy", "smooth", "ridges", "polylines", "regions"),
     *("magnitude", "objects", "octets", "outputs", "crc32", "crew", "cpuid", "seqlock"),
 )
 FOLDERS = (

@@ -7,12 +7,7 @@
 #define OCTOBEV_DOTS_H
 
 #include "boxes.h"
-
-#if defined(__x86_64__) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8)) && !defined(OCTOBEV_PORTABLE)
-#define OCTOBEV_DOTS 1
-#include <immintrin.h>
-#define DOTS_TARGET __attribute__((target("avx512f,avx512bw,avx512vbmi,avx512vnni")))
-#endif
+#include "byte_dots.h"
 
 enum {
     DOT_BYTES = 4,    /* whose sum an instruction makes */
@@ -27,18 +22,6 @@ typedef struct {
     int8_t ones[DOT_LOAD];   /* 0 where boxes have fewer pixels than a dot has bytes */
     ptrdiff_t box, apart;    /* bytes of a box in a line, and from one box to the next */
 } Dots;
-
-/* Whether the processor has what add_dots needs, and the system lets programs use it. */
-static int has_dots(void)
-{
-#ifdef OCTOBEV_DOTS
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("avx512vnni");
-#else
-    return 0;
-#endif
-}
 
 /* Whether such boxes are small enough, pixels `pixel` bytes apart; `dots` then says how they are summed. */
 static int find_dots(const Boxes *boxes, ptrdiff_t pixel, Dots *dots)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidArgument, expected
 
@@ -27,3 +30,13 @@ class Levels:
             raise InvalidArgument(expected("scale", f"{_LEAST_SCALE:g}..{1 / _LEAST_SCALE:g}", self.scale))
         if not 0 <= self.zero_point <= _LAST:
             raise InvalidArgument(expected("zero_point", f"0..{_LAST}", self.zero_point))
+
+    def numbers(self, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What levels of any shape stand for, float32 in new memory, as ONNX's DequantizeLinear has it, to the bit."""
+        return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+    def nearest(self, numbers: NDArray[Any]) -> NDArray[np.uint8]:
+        """The levels next to finite numbers, halves to even, new memory, as ONNX's QuantizeLinear has it."""
+        steps = np.rint(numbers / np.float32(self.scale)) + self.zero_point
+        levels: NDArray[np.uint8] = np.clip(steps, 0, _LAST).astype(np.uint8)
+        return levels

@@ -68,7 +68,7 @@ class DenseOutput:
         self.shape = shape
         self._cameras = cameras
         self._batch = batch
-        self._bound_shape, self.channels = _dense_shape(where, spec, tensor, shape, batch)
+        self._bound_shape, self.channels = dense_shape(where, spec, tensor, shape, batch)
         padded = -(-cameras // batch) * batch
         pixels = shape[0] * shape[1]
         self._pixels = pixels
@@ -295,7 +295,7 @@ def count_not_finite(values: NDArray[Any]) -> str:
 _MEANINGS: Final[Mapping[str, Meaning]] = {"segmentation": not_probabilities}
 
 
-def _dense_shape(
+def dense_shape(
     where: str, spec: ImageOutput, tensor: TensorSpec, shape: tuple[int, int], batch: int
 ) -> tuple[tuple[int, ...], int]:
     """Find the shape to bind and the number of channels; the ONNX file must say what the manifest says."""

@@ -13,6 +13,7 @@ from ..errors import NetworkError
 from .camera_images import ImagePreparation
 from .camera_outputs import DenseOutput, RawOutput
 from .detection_output import DetectionOutput
+from .level_output import LevelOutput
 from .packed_outputs import PackedOutputs, PackedValues
 from .predictions import ByCamera, CameraPrediction, CameraPredictions
 from .session import Binding
@@ -22,7 +23,7 @@ from .workers import Piece, Workers
 QUICK_NS: Final = 50_000
 """A network that once ran in less shares a piece of work with others: threads that take turns would cost more."""
 
-AnyOutput = DenseOutput | DetectionOutput | RawOutput
+AnyOutput = DenseOutput | LevelOutput | DetectionOutput | RawOutput
 
 
 @dataclass(frozen=True, slots=True)

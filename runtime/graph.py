@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -25,7 +26,7 @@ from .predictions import Provenance, StateStatus
 from .session import Network
 from .sessions import Sessions
 from .stages import StageTimes
-from .topdowns import TopDowns
+from .topdowns import TopDowns, lifted_from_levels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ class Percepts:
     """
 
     results: Mapping[str, CameraResults]
-    rows: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    rows: Mapping[str, Mapping[str, NDArray[Any]]]
 
 
 class Graph:
@@ -82,6 +83,7 @@ class Graph:
         self._wanted = frozenset(plan.outputs)
         self._arrangement = arrangement
         self.rig = rig
+        self._from_levels = lifted_from_levels(bundle, plan.topdown)
         self._new: list[HydraNet] = []
         self.hydranets: dict[str, HydraNet] = {}
         for name, outputs in plan.networks.items():
@@ -164,12 +166,15 @@ class Graph:
     ) -> HydraNet:
         cameras = bundle.needed_cameras(self.plan, name, self.rig)
         old = None if before is None else before.hydranets.get(name)
-        same_rig = before is not None and before.rig is self.rig
-        if same_rig and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
+        as_levels = self._from_levels & {*outputs}
+        same = before is not None and before.rig is self.rig and before._from_levels & {*outputs} == as_levels
+        if same and old is not None and (old.cameras, old.output_names) == (cameras, outputs):
             return old
         plans = None if old is None else old.plans
         images = [net.images for net in self.hydranets.values()]
-        net = HydraNet.load(bundle, name, self.rig, outputs, cameras, sessions, plans, images, self._arrangement)
+        net = HydraNet.load(
+            bundle, name, self.rig, outputs, cameras, sessions, plans, images, self._arrangement, as_levels
+        )
         self._new.append(net)
         return net
 

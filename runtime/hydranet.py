@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, InvalidArgument, expected
+from ..fusion.levels import Levels
 from ..fusion.rig import Rig
 from ..fusion.view import FeatureCamera
 from .arrangement import Arrangement
@@ -20,6 +21,7 @@ from .camera_outputs import DenseOutput, RawLayout, RawOutput, free_batch
 from .camera_run import AnyOutput, CameraRun, Group, Perception
 from .detection_output import DetectionOutput
 from .frames import Frame, PixelFormat
+from .level_output import LevelOutput
 from .manifest import CameraNetwork, ImageInput, ImageOutput
 from .packed_outputs import PackedOutput, PackedOutputs
 from .predictions import CameraOutput, CameraPrediction
@@ -31,6 +33,7 @@ from .workers import Workers
 
 _LOG: Final = logging.getLogger("octobev.runtime.hydranet")
 _NOTABLE_UNSEEN_SHARE: Final = 0.01
+_DENSE: Final = (DenseOutput, LevelOutput)
 _SIDE_BY_SIDE: Final = Arrangement.side_by_side(1)
 
 
@@ -42,12 +45,14 @@ class FeatureMaps:
     shape : height and width of one camera's map
     stride : network pixels per map pixel
     channels : length of the vector at each pixel
+    levels : what the levels are that the vectors are of; None: they are of numbers
     """
 
     cameras: tuple[FeatureCamera, ...]
     shape: tuple[int, int]
     stride: float
     channels: int
+    levels: Levels | None = None
 
 
 class HydraNet:
@@ -130,6 +135,7 @@ class HydraNet:
         plans: Mapping[str, InputPlan] | None = None,
         images: Iterable[CameraImages] = (),
         arrangement: Arrangement = _SIDE_BY_SIDE,
+        as_levels: Collection[str] = (),
     ) -> HydraNet:
         """Load a network of a bundle, cut down to the wanted outputs, for the cameras of a rig.
 
@@ -138,6 +144,7 @@ class HydraNet:
         cameras : run on these only; None: on all that the network is meant for
         sessions : where the network is loaded; None: by itself
         plans, images, arrangement : see :class:`HydraNet`
+        as_levels : feature outputs whose rows are wanted in levels of 8 bits, where the network makes them of such
 
         Raises
         ------
@@ -147,7 +154,9 @@ class HydraNet:
         spec = bundle.manifest.camera_networks[name]
         selected = rig.select(bundle.cameras(name, rig) if cameras is None else cameras)
         tensors = [tensor for key in outputs for tensor in _known(spec, key).tensors.values()]
-        network = (Sessions(bundle) if sessions is None else sessions).load(name, tensors)
+        declared = {key: spec.outputs[key] for key in outputs if key in as_levels}
+        levels = [output.tensor for output in declared.values() if _in_rows(output)]
+        network = (Sessions(bundle) if sessions is None else sessions).load(name, tensors, as_levels=levels)
         cast_down = bundle.plan(bundle.outputs).cast_down & set(outputs)
         return cls(name, spec, network, selected, outputs, cast_down, plans, images, arrangement)
 
@@ -222,25 +231,25 @@ class HydraNet:
         Perception({self.name: run}, self.output_names).run(Workers(1) if workers is None else workers)
         return run
 
-    def rows(self, output: str) -> NDArray[np.float32]:
+    def rows(self, output: str) -> NDArray[Any]:
         """All cameras' vectors of a dense output that is cast to the ground.
 
         Returns
         -------
-        float32 [cameras * h * w, channels], cameras in the order of :attr:`cameras`; zero where a camera gave nothing
-        valid. Segmentation: probabilities; depth: one channel, metres. The network's own memory: overwritten by the
-        next run.
+        float32, or uint8 where :meth:`features` has levels, [cameras * h * w, channels], cameras in the order of
+        :attr:`cameras`; zero where a camera gave nothing valid. Segmentation: probabilities; depth: one channel,
+        metres. The network's own memory: overwritten by the next run.
         """
         dense = self._dense(output)
         if dense.rows is None:
             raise InvalidArgument(expected(f"output {output}", "one that is cast to the ground", "another"))
         return dense.rows
 
-    def keep(self) -> dict[str, NDArray[np.float32]]:
+    def keep(self) -> dict[str, NDArray[Any]]:
         """Copy the rows of every output that is cast to the ground, by output."""
         return {name: rows.copy() for name, rows in self._cast_rows().items()}
 
-    def put_back(self, kept: Mapping[str, NDArray[np.float32]]) -> None:
+    def put_back(self, kept: Mapping[str, NDArray[Any]]) -> None:
         """Make rows that were kept those of the latest run.
 
         Raises
@@ -249,8 +258,8 @@ class HydraNet:
             They are those of other outputs, or of other cameras.
         """
         rows = self._cast_rows()
-        shapes = {name: array.shape for name, array in rows.items()}
-        given = {name: array.shape for name, array in kept.items()}
+        shapes = {name: (array.dtype.name, array.shape) for name, array in rows.items()}
+        given = {name: (array.dtype.name, array.shape) for name, array in kept.items()}
         if given != shapes:
             raise InvalidArgument(expected(f"rows kept for network {self.name}", f"{shapes}", given))
         for name, array in rows.items():
@@ -259,7 +268,8 @@ class HydraNet:
     def features(self, output: str) -> FeatureMaps:
         """Describe what the pixels of a dense output look at."""
         dense = self._dense(output)
-        return FeatureMaps(self._feature_cameras, dense.shape, float(dense.spec.stride or 1), dense.channels)
+        levels = dense.levels if isinstance(dense, LevelOutput) else None
+        return FeatureMaps(self._feature_cameras, dense.shape, float(dense.spec.stride or 1), dense.channels, levels)
 
     def _camera_output(self, name: str, camera: int) -> CameraPrediction:
         output, spec = self._outputs[name], self.spec.outputs[name]
@@ -300,6 +310,8 @@ class HydraNet:
         if spec.kind == "detections":
             tensors, plans = self._network.output_specs, dict(zip(self.cameras, self._plans, strict=True))
             return DetectionOutput(where, spec, tensors, shape=shape, plans=plans, batch=batch)
+        if tensor.levels is not None:
+            return LevelOutput(where, spec, tensor, tensor.levels, shape=shape, cameras=cameras, batch=batch)
         return DenseOutput(where, spec, tensor, shape=shape, cameras=cameras, batch=batch, cast_down=key in cast_down)
 
     def _group(self, number: int) -> Group:
@@ -314,14 +326,14 @@ class HydraNet:
         ]
         return Group(range(len(self.cameras))[members], cameras, bindings)
 
-    def _cast_rows(self) -> dict[str, NDArray[np.float32]]:
-        dense = {name: output.rows for name, output in self._outputs.items() if isinstance(output, DenseOutput)}
+    def _cast_rows(self) -> dict[str, NDArray[Any]]:
+        dense = {name: output.rows for name, output in self._outputs.items() if isinstance(output, _DENSE)}
         return {name: rows for name, rows in dense.items() if rows is not None}
 
-    def _dense(self, output: str) -> DenseOutput:
+    def _dense(self, output: str) -> DenseOutput | LevelOutput:
         found = self._outputs.get(output)
-        if not isinstance(found, DenseOutput):
-            dense = [key for key, value in self._outputs.items() if isinstance(value, DenseOutput)]
+        if not isinstance(found, _DENSE):
+            dense = [key for key, value in self._outputs.items() if isinstance(value, _DENSE)]
             raise InvalidArgument(expected(f"output of network {self.name}", f"one of {', '.join(dense)}", output))
         return found
 
@@ -348,6 +360,11 @@ def _pixels_from_image(plan: InputPlan, stride: int) -> NDArray[np.float64]:
 def _raw_tensors(spec: CameraNetwork, outputs: Iterable[str]) -> list[str]:
     declared = [_known(spec, key) for key in outputs]
     return [output.tensor for output in declared if output.kind == "raw"]
+
+
+def _in_rows(output: ImageOutput) -> bool:
+    """Whether these are features of which the rows are what the network gives."""
+    return output.kind == "features" and output.layout != "nchw" and output.activation == "none"
 
 
 def _known(spec: CameraNetwork, output: str) -> ImageOutput:

@@ -1,4 +1,4 @@
-"""What an ONNX graph itself says of the levels of its uint8 inputs."""
+"""What an ONNX graph itself says of levels: of those of its uint8 inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ MOVES: Final = frozenset(
 )
 """Types of nodes that give numbers of their first input on, unchanged."""
 
-_ONNX: Final = ("", "ai.onnx")
+ONNX: Final = ("", "ai.onnx")
+"""Domains of the operators that are ONNX's own."""
 
 
 def input_levels(model: onnx.ModelProto) -> dict[str, Levels]:
@@ -33,15 +34,22 @@ def input_levels(model: onnx.ModelProto) -> dict[str, Levels]:
     if not values:
         return {}
     readers: dict[str, list[onnx.NodeProto]] = {}
+    constants = constants_of(graph)
+    for node in graph.node:
+        if node.domain in ONNX and node.input:
+            readers.setdefault(node.input[0], []).append(node)
+    said = {value.name: set(_dequantised(value.name, readers, constants)) for value in values}
+    return {name: levels.pop() for name, levels in said.items() if len(levels) == 1}
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The tensors of a graph that are constant, by name."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.domain in _ONNX and node.input:
-            readers.setdefault(node.input[0], []).append(node)
         if node.op_type == "Constant":
             tensors = [attribute.t for attribute in node.attribute if attribute.name == "value"]
             constants |= dict(zip(node.output, tensors, strict=False))
-    said = {value.name: set(_dequantised(value.name, readers, constants)) for value in values}
-    return {name: levels.pop() for name, levels in said.items() if len(levels) == 1}
+    return constants
 
 
 def _dequantised(
@@ -54,12 +62,12 @@ def _dequantised(
         for node in readers.get(name, ()) if name not in seen else ():
             if node.op_type in MOVES:
                 pending.extend(node.output[:1])
-            elif node.op_type == "DequantizeLinear" and (levels := _levels(node, constants)) is not None:
+            elif node.op_type == "DequantizeLinear" and (levels := levels_of(node, constants)) is not None:
                 yield levels
         seen.add(name)
 
 
-def _levels(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Levels | None:
+def levels_of(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Levels | None:
     """What a DequantizeLinear takes levels for, if that is one for all of them, and constant."""
     names = [name for name in node.input[1:] if name]  # without a zero point it is 0
     if not names or not {*names} <= constants.keys():

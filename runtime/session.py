@@ -8,7 +8,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from ..fusion.levels import Levels
 from .hooks import RunHooks
 from .input_levels import input_levels
 from .manifest import Provider, RuntimeOptions
+from .output_levels import give_levels
 from .subgraph import keep_outputs, parse_model
 
 _LEVELS: Final = {
@@ -46,7 +47,8 @@ _OPEN: Final[weakref.WeakSet[ort.InferenceSession]] = weakref.WeakSet()
 class TensorSpec:
     """Name, type and shape of a graph input or output; sizes that are not fixed are names or None.
 
-    levels : what the graph takes the levels of a uint8 input for, where it says so
+    levels : what the graph takes the levels of a uint8 input for, where it says so; what those of an output stand for
+        that is given as levels
     """
 
     name: str
@@ -78,6 +80,8 @@ class Network:
     graph_optimization : disabled, basic, extended or all
     profile_prefix : path prefix of a profile to be written, see :meth:`end_profiling`
     hooks : looked at by every run; None: none
+    as_levels : outputs that are to be uint8 levels where the graph makes numbers of levels in the end; they are then
+        said to be so, and have :attr:`TensorSpec.levels`
 
     Attributes
     ----------
@@ -101,12 +105,15 @@ class Network:
         graph_optimization: str = _DEFAULTS.graph_optimization,
         profile_prefix: str | None = None,
         hooks: RunHooks | None = None,
+        as_levels: Collection[str] = (),
     ) -> None:
         self.name = name
         self.threads = threads
         parsed = parse_model(model, name)
         if outputs is not None and list(outputs) != [value.name for value in parsed.graph.output]:
             keep_outputs(parsed, outputs, name)
+            model = parsed.SerializeToString()
+        if given := give_levels(parsed, as_levels):
             model = parsed.SerializeToString()
         levels = input_levels(parsed)
         del parsed
@@ -116,7 +123,8 @@ class Network:
         self.ran = False
         inputs = _tensor_specs(self._session.get_inputs, name)
         self.input_specs = {key: replace(spec, levels=levels.get(key)) for key, spec in inputs.items()}
-        self.output_specs = _tensor_specs(self._session.get_outputs, name)
+        outputs_of = _tensor_specs(self._session.get_outputs, name)
+        self.output_specs = {key: replace(spec, levels=given.get(key)) for key, spec in outputs_of.items()}
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -185,6 +193,7 @@ class Binding:
         self._cameras = cameras
         self.quickest_ns = math.inf
         names = [value.name for value in session.get_outputs()]
+        self._levels = {key: spec.levels for key, spec in network.output_specs.items() if spec.levels is not None}
         self._unbound = [key for key in names if key not in outputs]
         self._arrays = (dict(inputs), dict(outputs))  # the session holds bare pointers into them
         self._binding = session.io_binding()
@@ -198,7 +207,8 @@ class Binding:
 
         Returns
         -------
-        Graph output -> array: the bound array, or a new one that the caller owns.
+        Graph output -> array: the bound array, or a new one that the caller owns. Outputs that are given as levels are
+        numbers, in new arrays, where somebody may have tampered with them.
 
         Raises
         ------
@@ -213,6 +223,7 @@ class Binding:
             values = self._binding.get_outputs()[len(results) :]  # in order of binding: the bound ones first
             results |= {key: value.numpy() for key, value in zip(self._unbound, values, strict=True)}
         if (tamper := self._hooks.tampers.get(self._network_id)) is not None:
+            results |= {key: levels.numbers(results[key]) for key, levels in self._levels.items()}
             tamper(self._cameras, results)
         return results
 

@@ -13,7 +13,7 @@ KEPT: Final = 3
 """Sub-graphs of one ONNX file that stay loaded for one number of threads: those that were wanted last, or all that run,
 when these are more."""
 
-Key = tuple[str, int, frozenset[str]]
+Key = tuple[str, int, frozenset[str], frozenset[str]]
 
 
 class Sessions:
@@ -40,12 +40,15 @@ class Sessions:
         self._hooks = hooks
         self._loaded: dict[Key, Network] = {}  # what was wanted last stands last
 
-    def load(self, network_id: str, tensors: Iterable[str], threads: int | None = None) -> Network:
+    def load(
+        self, network_id: str, tensors: Iterable[str], threads: int | None = None, as_levels: Collection[str] = ()
+    ) -> Network:
         """Give a network that has these graph outputs and no others.
 
         Parameters
         ----------
         threads : of ONNX Runtime inside a run; None: as many as were given for a network of this sort
+        as_levels : outputs that are to be levels, see :class:`~octobev.runtime.session.Network`
 
         Raises
         ------
@@ -58,7 +61,7 @@ class Sessions:
         if threads is None:
             threads = self._camera_threads if network_id in manifest.camera_networks else self._threads
         outputs = list(dict.fromkeys(tensors))
-        key = (spec.sha256 if variant is None else variant.sha256, threads, frozenset(outputs))
+        key = (spec.sha256 if variant is None else variant.sha256, threads, frozenset(outputs), frozenset(as_levels))
         network = self._loaded.pop(key, None)
         if network is None:
             network = Network(
@@ -69,6 +72,7 @@ class Sessions:
                 threads=threads,
                 graph_optimization=manifest.runtime.graph_optimization,
                 hooks=self._hooks,
+                as_levels=as_levels,
             )
         self._loaded[key] = network
         return network

@@ -33,13 +33,17 @@ _LEAST: Final = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureSource:
-    """Where a lift takes its features from: the cameras, and the shape of each one's feature map."""
+    """Where a lift takes its features from: the cameras, and the shape of each one's feature map.
+
+    levels : what they stand for, where they are levels; None: they are float32
+    """
 
     names: Sequence[str]
     cameras: Sequence[FeatureCamera]
     shape: tuple[int, int]
     stride: float
     channels: int
+    levels: Levels | None = None
 
 
 class TopDown:
@@ -164,7 +168,7 @@ class TopDown:
 
     def lift(
         self,
-        features: Mapping[str, NDArray[np.float32]],
+        features: Mapping[str, NDArray[Any]],
         active: Mapping[str, NDArray[np.uint8]],
         num_threads: int = 1,
     ) -> None:
@@ -172,7 +176,8 @@ class TopDown:
 
         Parameters
         ----------
-        features : source -> float32 [cameras * h * w, C], rows in the order of the source's cameras
+        features : source -> float32, or uint8 of a source of levels, [cameras * h * w, C], rows in the order of the
+            source's cameras
         active : source -> uint8 [cameras], 1 where there are features
         """
         self._seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
@@ -280,6 +285,8 @@ class _LiftInput:
         self._names = source.names
         self._planes = spec.layout == "nchw"
         self._levels = levels
+        self._source_levels = source.levels
+        self._fixed_weights = np.zeros(0, dtype=np.int16)
         self._grid = grid
         channels = len(spec.heights_m) * source.channels
         nx, ny = grid.shape
@@ -315,15 +322,21 @@ class _LiftInput:
         view = self._builder.build(fired_from_ego, active, num_threads=num_threads)
         if view is not self._view:
             self._seen_by = self._rig.bits_of(self._names, view.seen_by).reshape(self._grid.shape)
+            if self._source_levels is not None:
+                if len(self._fixed_weights) < len(view.weights):
+                    self._fixed_weights = np.zeros(len(view.weights) * 9 // 8, dtype=np.int16)
+                view.fix_weights(self._fixed_weights)
         self._fired_from_ego, self._active, self._view = fired_from_ego, active, view
         return view
 
-    def fill(self, features: NDArray[np.float32], active: NDArray[np.uint8], num_threads: int) -> NDArray[np.uint64]:
+    def fill(self, features: NDArray[Any], active: NDArray[np.uint8], num_threads: int) -> NDArray[np.uint64]:
         """Lift the features into :attr:`array`; returns which cameras see each cell, uint64 [nx, ny]."""
         view = self._view
         if view is None or not np.array_equal(active, self._active):
             view = self.aim(self._fired_from_ego, active, num_threads)
-        if self._planes:
+        if self._source_levels is not None and self._levels is not None:
+            view.lift_levels(features, self._source_levels, self._fixed_weights, self.array, self._levels, num_threads)
+        elif self._planes:
             view.lift_planes(features, self.array.reshape(self.array.shape[1], -1), num_threads, self._levels)
         else:
             view.lift(features, self.array, num_threads, self._levels)

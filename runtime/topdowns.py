@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .._ext.lift_levels import is_quick
 from ..fusion.pose import Pose
 from ..fusion.rig import Rig
 from .bundle import Bundle, TopDownNetwork
@@ -25,6 +26,23 @@ _STANDING: Final = Pose.identity()
 
 _Lift = tuple[str, str]
 """Network, and the output of another one that it lifts: its source."""
+
+
+def lifted_from_levels(bundle: Bundle, wanted: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """Feature outputs that are only lifted to levels of 8 bits, in rows, by networks that run: better had in levels.
+
+    None where the processor lifts floats more quickly.
+
+    Parameters
+    ----------
+    wanted : top-down network -> its wanted outputs
+    """
+    if not is_quick():
+        return frozenset()
+    specs = [bundle.manifest.topdown_networks[name] for name in wanted]
+    lifts = [(lift, spec.levels_of(lift, bundle.variant)) for spec in specs for lift in spec.lifts]
+    others = {lift.source for lift, levels in lifts if levels is None or lift.layout != "rows"}
+    return frozenset(lift.source for lift, _ in lifts) - others
 
 
 class TopDowns:
@@ -172,7 +190,9 @@ class TopDowns:
     def _source(self, output: str) -> FeatureSource:
         net = self._hydranets[self._network_of[output]]
         features = net.features(output)
-        return FeatureSource(net.cameras, features.cameras, features.shape, features.stride, features.channels)
+        return FeatureSource(
+            net.cameras, features.cameras, features.shape, features.stride, features.channels, features.levels
+        )
 
     def _sources(self, name: str) -> tuple[str, ...]:
         return tuple(lift.source for lift in self._specs[name].lifts)
