@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import CalibrationError, InvalidArgument, expected
 
-_IDENTITY: Final = np.eye(3)
+_LAST_ROW: Final = np.array([[0.0] * 4] * 3 + [[0.0, 0.0, 0.0, 1.0]])
+_EXACT: Final = 1e-12
+"""Largest entry of |R Rᵀ - I| of a rotation that is left as it is."""
 _ZERO_TOLERANCE: Final = 1e-9
 _ONE_TOLERANCE: Final = 1e-9 + 1e-5
 
@@ -52,16 +54,16 @@ class Pose:
         a, b, c, one = numbers[12:]
         if max(abs(a), abs(b), abs(c)) > _ZERO_TOLERANCE or abs(one - 1.0) > _ONE_TOLERANCE:
             raise CalibrationError(expected("last row of a transform", "0 0 0 1", numbers[12:]))
-        rotation = matrix[:3, :3]
-        error = float(np.abs(rotation @ rotation.T - _IDENTITY).max())
+        x, y, z = numbers[0:3], numbers[4:7], numbers[8:11]
+        error = _orthonormal_error(x, y, z)
         if error > ORTHONORMAL_TOLERANCE:
             raise CalibrationError(
                 expected("rotation", f"orthonormal within {ORTHONORMAL_TOLERANCE:g}", f"an error of {error:.3g}")
             )
-        if _determinant(numbers[0:3], numbers[4:7], numbers[8:11]) < 0:
+        if _determinant(x, y, z) < 0:
             raise CalibrationError(expected("rotation", "right-handed", "a mirror image (determinant -1)"))
-        if error > 1e-12:
-            u, _, vt = np.linalg.svd(rotation)
+        if error > _EXACT:
+            u, _, vt = np.linalg.svd(matrix[:3, :3])
             matrix[:3, :3] = u @ vt
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
@@ -134,13 +136,14 @@ class Pose:
 
     def inverse(self) -> Pose:
         """`source_from_target`."""
-        matrix = np.eye(4)
-        matrix[:3, :3] = self.rotation.T
-        matrix[:3, 3] = -self.rotation.T @ self.translation_m
-        return Pose(matrix)
+        turned = self.matrix[:3, :3].T
+        matrix = _LAST_ROW.copy()
+        matrix[:3, :3] = turned
+        matrix[:3, 3] = -turned @ self.matrix[:3, 3]
+        return _rigid(matrix)
 
     def __matmul__(self, other: Pose) -> Pose:
-        return Pose(self.matrix @ other.matrix)
+        return _rigid(self.matrix @ other.matrix)
 
     def apply(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map points [..., 3] of the source frame to the target frame."""
@@ -187,6 +190,30 @@ class Trajectory:
         span_ns = int(times[after]) - int(times[after - 1])
         fraction = (timestamp_ns - int(times[after - 1])) / span_ns
         return interpolate(self.poses[after - 1], self.poses[after], fraction)
+
+
+def _rigid(matrix: NDArray[np.float64]) -> Pose:
+    """A pose of a matrix made of poses alone, of which only what rounding did is looked at; a step makes dozens."""
+    x, y, z, _ = matrix.tolist()
+    if not (math.isfinite(x[3] + y[3] + z[3]) and _orthonormal_error(x, y, z) <= _EXACT):
+        return Pose(matrix)
+    pose = object.__new__(Pose)
+    matrix.flags.writeable = False
+    object.__setattr__(pose, "matrix", matrix)
+    return pose
+
+
+def _orthonormal_error(x: list[float], y: list[float], z: list[float]) -> float:
+    """Largest entry of |R Rᵀ - I| of three rows, of which a fourth number is not looked at."""
+    (a, b, c), (d, e, f), (g, h, i) = x[:3], y[:3], z[:3]
+    return max(
+        abs(a * a + b * b + c * c - 1),
+        abs(d * d + e * e + f * f - 1),
+        abs(g * g + h * h + i * i - 1),
+        abs(a * d + b * e + c * f),
+        abs(a * g + b * h + c * i),
+        abs(d * g + e * h + f * i),
+    )
 
 
 def _determinant(x: list[float], y: list[float], z: list[float]) -> float:

@@ -248,15 +248,16 @@ class RollingMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """One look at the ground.
+    """One look at the ground: what it comes to, and what it does if it came to nothing after all.
 
-    now, before : bool [nx, ny], cells of the ego grid that are seen now, that were seen before
-    window : uint8 [side, side], cells of the window that travels with the ego: 0 off the grid, 1 on it, 2 seen now
+    observed, before : bool [nx, ny], cells of the ego grid that are or were seen, that were seen before
+    seen, kept : uint8 [side, side], the same of the window that travels with the ego, without what has left the grid
     """
 
-    now: NDArray[np.bool_]
+    observed: NDArray[np.bool_]
     before: NDArray[np.bool_]
-    window: NDArray[np.uint8]
+    seen: NDArray[np.uint8]
+    kept: NDArray[np.uint8]
 
 
 class ObservedGround:
@@ -290,7 +291,9 @@ class ObservedGround:
         before, now = np.empty(seen.shape, np.uint8), np.empty_like(self._seen)
         warp.warp_mask(self._seen, self._window.window_cells(), before)
         warp.warp_mask(seen.view(np.uint8) + _ON_GRID, self._window.ego_cells(), now)
-        return Look(seen, before != 0, now)
+        kept = self._seen * (now != 0)
+        seen_before = before != 0
+        return Look(seen_before | seen, seen_before, kept | (now == _SEEN), kept)
 
     def take(self, look: Look, *, seen: bool = True) -> NDArray[np.bool_]:
         """Take the latest look, or only forget what has left the grid; returns the cells that are or were seen.
@@ -302,14 +305,10 @@ class ObservedGround:
 
         Returns
         -------
-        bool [nx, ny], in new memory.
+        bool [nx, ny], the look's own.
         """
-        self._seen *= look.window != 0
-        if not seen:
-            return look.before.copy()
-        self._seen |= look.window == _SEEN
-        observed: NDArray[np.bool_] = look.before | look.now
-        return observed
+        self._seen = look.seen if seen else look.kept
+        return look.observed if seen else look.before
 
 
 def _scrolled(cells: NDArray[Any], shift: tuple[int, int]) -> NDArray[Any]:

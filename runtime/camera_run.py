@@ -18,7 +18,7 @@ from .packed_outputs import PackedOutputs, PackedValues
 from .predictions import ByCamera, CameraPrediction, CameraPredictions
 from .session import Binding
 from .stages import StageTimes
-from .workers import Piece, Workers
+from .workers import Piece, Work, Workers
 
 QUICK_NS: Final = 50_000
 """A network that once ran in less shares a piece of work with others: threads that take turns would cost more."""
@@ -83,8 +83,9 @@ class CameraRun:
     """One run, in pieces of work that may each be done on any thread, those of one list in any order.
 
     First the images are prepared (decode, preprocess), then come all :meth:`pieces` (run, activation): now everything
-    is there that is cast to the ground. Then :meth:`rest`: what is only handed on. One camera after another through all
-    of it would be slower: after a network has run, the code for everything else comes from memory again.
+    is there that is cast to the ground. What is only handed on is the rest, of which each run leaves a piece for later:
+    for threads that have no run left to begin with, or when all runs are done. One camera after another through all of
+    it would be slower: after a network has run, the code for everything else comes from memory again.
 
     Parameters
     ----------
@@ -119,32 +120,29 @@ class CameraRun:
         self._stages = stages
         self._cameras = [camera for group in groups for camera in _members(group)]
         self._outcomes = [_Outcome() for _ in self._cameras]
-        self._given: dict[str, ByCamera | PackedValues] = {}
+        self._collected: dict[str, dict[str, CameraPrediction]] = {}
+        self._given: dict[str, PackedValues] = {}
 
-    def pieces(self) -> tuple[list[Piece], list[Piece]]:
+    def pieces(self, wanted: Collection[str], rest: Work) -> tuple[list[Piece], list[Piece]]:
         """Return what is to be done first, and of this what is quickly done.
 
         Not kept here, as pieces hold the run, and the run holds frames.
-        """
-        long: list[Piece] = []
-        quick: list[Piece] = []
-        for group in self._groups:
-            (quick if group.quickest_ns <= QUICK_NS else long).append(partial(self._run, group))
-        return long, quick
-
-    def rest(self, wanted: Collection[str], parts: int) -> tuple[list[Piece], list[Piece]]:
-        """Return what remains, and of this what is quickly done.
 
         Parameters
         ----------
         wanted : outputs that :meth:`predictions` is to have
-        parts : how many pieces to make at most of the former
+        rest : gets what each run leaves to be done
         """
-        names = [name for name in self._outputs if name in wanted or name not in self._cast_down]
-        long: list[Piece] = [
-            partial(self._collect, names[part::parts], wanted) for part in range(min(parts, len(names)))
-        ]
-        return long, [partial(self._collect_packed, wanted)] if self._packed.names else []
+        self._collected = {name: {} for name in self._outputs if name in wanted}
+        long: list[Piece] = []
+        quick: list[Piece] = []
+        for group in self._groups:
+            (quick if group.quickest_ns <= QUICK_NS else long).append(partial(self._run, group, rest))
+        return long, quick
+
+    def last_pieces(self, wanted: Collection[str]) -> list[Piece]:
+        """Return what remains when all runs are done, besides what each of them left; it is quickly done."""
+        return [partial(self._collect_packed, wanted)] if self._packed.names else []
 
     def results(self) -> CameraResults:
         """Tell how it went; before the rest is done, for what is cast to the ground."""
@@ -159,7 +157,13 @@ class CameraRun:
 
     def given(self) -> dict[str, ByCamera | PackedValues]:
         """Give what was collected, see :class:`octobev.runtime.predictions.CameraPredictions`."""
-        return {name: self._given[name] for name in self._names if name in self._given}
+        given: dict[str, ByCamera | PackedValues] = {}
+        for name in self._names:
+            if (collected := self._collected.get(name)) is not None:
+                given[name] = {camera: collected[camera] for _, camera in self._cameras if camera in collected}
+            elif name in self._given:
+                given[name] = self._given[name]
+        return given
 
     def predictions(self) -> CameraPredictions:
         """Give what was collected, in memory of its own: output -> camera -> value, where it is valid."""
@@ -168,7 +172,7 @@ class CameraRun:
     def _has_image(self, number: int) -> bool:
         return self.images.absences[number] is None
 
-    def _run(self, group: Group) -> None:
+    def _run(self, group: Group, rest: Work) -> None:
         if any(map(self._has_image, group.numbers)):
             failure, given = None, {}
             try:
@@ -183,19 +187,19 @@ class CameraRun:
                 for name in self._outputs:
                     if name in self._cast_down:
                         self._finish(name, group.numbers)
+        if any(name in self._collected or name not in self._cast_down for name in self._outputs):
+            rest.add([partial(self._collect, group)])
 
-    def _collect(self, names: Sequence[str], wanted: Collection[str]) -> None:
-        """Finish outputs for all cameras, and copy those that are wanted, each while it is in the cache."""
-        with self._stages.measure("collect"):
-            for name in names:
-                given: dict[str, CameraPrediction] = {}
-                for number, camera in self._cameras:
+    def _collect(self, group: Group) -> None:
+        """Finish a group's outputs, and copy those that are wanted, each while it is in the cache."""
+        with self._stages.measure("collect", group.names):
+            for number, camera in _members(group):
+                for name in self._outputs:
                     if name not in self._cast_down:
                         self._finish(name, (number,))
-                    if name in wanted and self._has_image(number) and name not in self._outcomes[number].invalid:
-                        given[camera] = self._predict(name, number)
-                if name in wanted:
-                    self._given[name] = given
+                    valid = self._has_image(number) and name not in self._outcomes[number].invalid
+                    if valid and (collected := self._collected.get(name)) is not None:
+                        collected[camera] = self._predict(name, number)
 
     def _collect_packed(self, wanted: Collection[str]) -> None:
         """Finish and copy the packed outputs for all cameras."""
@@ -246,21 +250,30 @@ class Perception:
     def run(self, workers: Workers) -> None:
         """Do everything, all threads together."""
         workers.run(self.image_pieces())
-        workers.begin_runs(self.network_pieces()).finish()
-        workers.run(self.rest_pieces(workers.threads))
+        rest = Work()
+        workers.begin_runs(self.network_pieces(rest)).finish()
+        rest.add(self.last_pieces())
+        workers.help_with(rest)
+        rest.finish()
 
     def image_pieces(self) -> list[Piece]:
         """Return what is to be done first: making the images."""
         preparations = {id(run.images): run.images for run in self._runs.values()}
         return [piece for images in preparations.values() for piece in images.pieces()]
 
-    def network_pieces(self) -> list[Piece]:
-        """Return what is to be done when all images are there; after it everything is that is cast to the ground."""
-        return _shared(run.pieces() for run in self._runs.values())
+    def network_pieces(self, rest: Work) -> list[Piece]:
+        """Return what is to be done when all images are there; after it everything is that is cast to the ground.
 
-    def rest_pieces(self, parts: int) -> list[Piece]:
-        """Return what is then to be done, each network's in so many parts at most: what is only handed on."""
-        return _shared(run.rest(self._wanted, parts) for run in self._runs.values())
+        Parameters
+        ----------
+        rest : gets what each run leaves to be done: what is only handed on
+        """
+        return _shared(run.pieces(self._wanted, rest) for run in self._runs.values())
+
+    def last_pieces(self) -> list[Piece]:
+        """Return what is to be done when all runs are done, besides what they left."""
+        pieces = [piece for run in self._runs.values() for piece in run.last_pieces(self._wanted)]
+        return [partial(_in_a_row, pieces)] if pieces else []
 
     def results(self) -> dict[str, CameraResults]:
         """Tell how it went, see :meth:`CameraRun.results`: network id -> results."""

@@ -70,10 +70,10 @@ class DetectionOutput:
             )
             for part, meaning in ((spec, not_probabilities), (sides, _not_distances))
         )
-        # views of the memory that the network writes to, and room for what is found, one camera after another
+        # views of the memory that the network writes to, and room for what is found: cameras may be done side by side
         self._maps = [(self._heat.planes(camera), self._sides.planes(camera)) for camera in range(len(plans))]
         most = min(spec.max_detections, len(spec.classes) * -(-shape[0] // 2) * -(-shape[1] // 2))  # no two peaks touch
-        self._found = np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)
+        self._found = [(np.empty((most, 4)), np.empty(most, np.float32), np.empty(most, np.uint16)) for _ in plans]
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16)
         self._nothing = [Detections(camera, spec.classes, *nothing) for camera in plans]
         self._latest = list(self._nothing)
@@ -103,7 +103,7 @@ class DetectionOutput:
 
     def _decode(self, camera: int) -> Detections:
         spec = self._spec
-        boxes, scores, class_ids = self._found
+        boxes, scores, class_ids = self._found[camera]
         heat, sides = self._maps[camera]
         stride, threshold, max_overlap = spec.stride or 1, spec.score_threshold, spec.max_overlap
         count = kernel.find_objects(heat, sides, stride, threshold, max_overlap, boxes, scores, class_ids)
@@ -112,7 +112,7 @@ class DetectionOutput:
         name, plan = self._plans[camera]
         boxes = plan.image_boxes(boxes[:count])
         seen = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-        return Detections(
+        return Detections.of_network(
             name, spec.classes, boxes[seen].astype(np.float32), scores[:count][seen], class_ids[:count][seen]
         )
 

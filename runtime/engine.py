@@ -13,7 +13,7 @@ from .bundle import Bundle, Plan
 from .frames import Frame, FrameSet, PixelFormat
 from .graph import Graph, Percepts
 from .hooks import InputWatch, RunHooks, Tamper
-from .memory import Memory
+from .memory import Memory, Motion
 from .passage import Coming, Passage
 from .predictions import Predictions, Provenance, StateStatus
 from .recalibration import check_recalibration
@@ -295,32 +295,26 @@ class Runtime:
         self._check_open()
         passage = self._take_up(frame_set, percepts)
         graph, workers, stages = passage.graph, self._workers, passage.stages
-        status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
-        if graph is not self._graph:
-            graph.keep_level(self._graph)
-            if motion is not None:
-                graph.take_over(self._graph)
-            self._graph = graph
-        anew, self._level_anew = self._level_anew, False
-        level_from_ego = passage.level(anew=anew)
-        states: dict[str, StateStatus] = {}
-
-        def carry() -> None:
-            with stages.measure("carry"):
-                states.update(graph.carry(frame_set.timestamp_ns, status, motion))
-                graph.topdowns.aim(level_from_ego)
-
         try:
-            ahead = passage.run_cameras(workers, carry, lambda: self._look_ahead(following), at_once=at_once)
+            passage.begin(workers)
+            (status, states), ahead = passage.run_cameras(
+                lambda: self._aim(passage),
+                lambda motion: self._carry(passage, *motion),
+                lambda: self._look_ahead(following),
+                at_once=at_once,
+            )
             results = passage.perception.results()
-            passage.begin_rest(workers)
+            if ahead is not None:  # else the others help to lift
+                passage.begin_rest(workers)
             with stages.measure("lift"):
                 graph.topdowns.lift(results, self.threads if ahead is None else self.arrangement.threads_beside)
+            if ahead is None:
+                passage.begin_rest(workers)
             passage.begin_look(workers)
             if ahead is None:  # a set may have come meanwhile
                 ahead = self._look_ahead(following)
             with stages.measure("castout"):
-                bev = graph.castouts.step(results, level_from_ego, workers.map)
+                bev = graph.castouts.step(results, passage.level_from_ego, workers.map)
             if ahead is not None:
                 ahead.begin_networks(workers, passage)
             with stages.measure("topdown"):
@@ -337,6 +331,28 @@ class Runtime:
         predictions = passage.predictions(self._sequence, status, states, bev, failures)
         self._sequence += 1
         return predictions
+
+    def _aim(self, passage: Passage) -> tuple[StateStatus, Motion | None]:
+        """Have the view transforms of a set ready; says how the ego moved to it."""
+        graph, frame_set = passage.graph, passage.frame_set
+        with passage.stages.measure("aim"):
+            status, motion = self._memory.follow(frame_set.timestamp_ns, frame_set.world_from_ego)
+            if graph is not self._graph:
+                graph.keep_level(self._graph)
+                if motion is not None:
+                    graph.take_over(self._graph)
+                self._graph = graph
+            anew, self._level_anew = self._level_anew, False
+            passage.level(anew=anew)
+            graph.topdowns.aim(passage.level_from_ego)
+        return status, motion
+
+    def _carry(
+        self, passage: Passage, status: StateStatus, motion: Motion | None
+    ) -> tuple[StateStatus, dict[str, StateStatus]]:
+        """Carry what is remembered to a set; says how it went, as a whole and for each output."""
+        with passage.stages.measure("carry"):
+            return status, passage.graph.carry(passage.frame_set.timestamp_ns, status, motion)
 
     def _take_up(self, frame_set: FrameSet, percepts: Percepts | None) -> Passage:
         """Give the passage of a set, also one that was begun ahead, unless something changed since then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,16 @@ from .predictions import BevOutput, Predictions, StateStatus
 from .stages import StageTimes
 from .workers import Work, Workers
 
-_NOTHING: Final = Work((), None, 0)
+Aimed = TypeVar("Aimed")
+Carried = TypeVar("Carried")
+
+_NOTHING: Final = Work()
 
 
 class Passage:
     """One frame set on its way through a graph, up to what of it is handed on.
 
-    Its cameras are run at once (:meth:`run_cameras`), or ahead, beside the rest of the set before: first
+    Its cameras are run at once (:meth:`begin`), or ahead, beside the rest of the set before: first
     :meth:`begin_images`, and when nothing reads any more what the networks gave for that set, :meth:`begin_networks`.
     It holds the frames, and whoever holds it should let go of it soon.
 
@@ -40,8 +43,9 @@ class Passage:
     frames : by camera of the rig; absences : camera -> why it has none
     perception : the work of the per-camera networks
     stages : what was measured of it
-    rest : work on what is only handed on, see :meth:`begin_rest`
+    rest : work on what is only handed on: runs of networks leave some, :meth:`begin_rest` has it done
     tilts_deg : by what the cameras are corrected, see :meth:`level`
+    level_from_ego : the poses that views are built of, see :meth:`level`
 
     Raises
     ------
@@ -58,39 +62,47 @@ class Passage:
             self.perception = graph.begin_cameras(self.frames, self.stages)
         else:
             self.perception = graph.put_back(percepts)
-        self.rest = _NOTHING
+        self.rest = Work()
         self.tilts_deg: Mapping[str, tuple[float, float]] = {}
+        self.level_from_ego: Mapping[str, Pose] = {}
         self._hooks = hooks.now()
         self._images = self._networks = self._look = _NOTHING
-        self._begun = False
+        self._ahead = False
 
     @cached_property
     def fired_from_ego(self) -> dict[str, Pose]:
         """Camera -> `ego_when_it_fired_from_ego_now`, for the cameras that have a frame."""
         return {name: _fired_from_ego(frame, self.frame_set) for name, frame in self.frames.items()}
 
-    def level(self, *, anew: bool) -> Mapping[str, Pose]:
-        """Give the poses that views are to be built of: :attr:`fired_from_ego`, corrected by the tilts that are known.
+    def level(self, *, anew: bool) -> None:
+        """Find the poses that views are to be built of: :attr:`fired_from_ego`, corrected by the tilts that are known.
 
         Parameters
         ----------
         anew : forget them first
         """
-        levelled = self.graph.levelled
+        levelled, self.level_from_ego = self.graph.levelled, self.fired_from_ego
         if levelled is None:
-            return self.fired_from_ego
+            return
         if anew:
             levelled.reset()
         self.tilts_deg = levelled.tilts_deg()
-        return levelled.corrected(self.fired_from_ego) if self.tilts_deg else self.fired_from_ego
+        if self.tilts_deg:
+            self.level_from_ego = levelled.corrected(self.fired_from_ego)
 
     def goes_on(self, graph: Graph, frame_set: FrameSet, hooks: RunHooks) -> bool:
         """Whether this is what a step on this set would begin now."""
         return self.graph is graph and self.frame_set is frame_set and self._hooks == hooks.now()
 
+    def begin(self, workers: Workers) -> None:
+        """Have the other threads make the images and run the networks, unless they were begun ahead."""
+        if not self._ahead:
+            self._images = workers.begin(self.perception.image_pieces())
+            self._begin_networks(workers, (self._images,))
+
     def begin_images(self, workers: Workers) -> None:
         """Have the other threads make the images: ahead, when the networks of the set before have read theirs."""
-        self._images, self._begun = workers.begin(self.perception.image_pieces()), True
+        self._images, self._ahead = workers.begin(self.perception.image_pieces()), True
 
     def begin_networks(self, workers: Workers, before: Passage) -> None:
         """Have the other threads run the networks ahead, when the images are there.
@@ -99,48 +111,56 @@ class Passage:
         ----------
         before : the passage of the set before, of whose per-camera outputs nothing is read any more but by its rest
         """
-        self._networks = workers.begin_runs(self.perception.network_pieces(), (before.rest, self._images))
+        self._begin_networks(workers, (before.rest, self._images))
 
     def run_cameras(
-        self, workers: Workers, carry: Callable[[], None], look_ahead: Callable[[], Passage | None], *, at_once: bool
-    ) -> Passage | None:
-        """Do all that is cast to the ground, or what is left of it.
+        self,
+        aim: Callable[[], Aimed],
+        carry: Callable[[Aimed], Carried],
+        look_ahead: Callable[[], Passage | None],
+        *,
+        at_once: bool,
+    ) -> tuple[Carried, Passage | None]:
+        """Do what is left of all that is cast to the ground, after :meth:`begin`.
 
         Parameters
         ----------
-        carry : work that needs nothing of it
+        aim, carry : work that needs nothing of it; the first may take as long as some images, so it is not done last
         look_ahead : has the others make the images of the set to come, which they do when they find no run left to
             begin with, and this thread, too, while others end theirs; None where there is no such set
         at_once : call it before this thread runs networks; False: when no run is left to begin with
 
         Returns
         -------
-        What `look_ahead` gave.
+        What `carry` and `look_ahead` gave.
         """
-        ahead = self._begun
-        if not ahead:
-            self.begin_images(workers)
-            carry()
+        if not self._ahead:
+            self._images.help(
+                most=1
+            )  # others wait to begin with theirs while this thread does Python, so no more of it
+            aimed = aim()
+            self._images.help()
+            carried = carry(aimed)
         self._images.finish()
-        if not ahead:
-            self._networks = workers.begin_runs(self.perception.network_pieces())
         following = look_ahead() if at_once else None
         self._networks.help()
         if following is None:
             following = look_ahead()
-        if ahead:
-            carry()
+        if self._ahead:
+            carried = carry(aim())
         if following is not None:
             following._images.help(during=self._networks)
+        self.rest.help(during=self._networks)
         self._networks.finish()
-        return following
+        return carried, following
 
     def begin_rest(self, workers: Workers) -> None:
-        """Have the other threads do what is only handed on, see :attr:`rest`."""
-        pieces = self.perception.rest_pieces(workers.threads)
+        """Have the other threads do what is only handed on, and was not yet done while runs were waited for."""
+        pieces = self.perception.last_pieces()
         if self.graph.levelled is not None:
             pieces.append(self._observe_horizons)
-        self.rest = workers.begin(pieces)
+        self.rest.add(pieces)
+        workers.help_with(self.rest)
 
     def begin_look(self, workers: Workers) -> None:
         """Have the other threads work out, after the lift, which ground is observed."""
@@ -192,6 +212,10 @@ class Passage:
             with self.stages.measure("level"):
                 results = self.perception.results()
                 self.graph.levelled.observe(self.frame_set.timestamp_ns, results, self.fired_from_ego)
+
+    def _begin_networks(self, workers: Workers, after: Iterable[Work]) -> None:
+        self._networks = workers.begin_runs(self.perception.network_pieces(self.rest), after)
+        workers.help_with(self.rest, during=self._networks)  # when there is no run left for them to begin with
 
     def drop(self) -> None:
         """Do nothing any more; what runs ends before this returns."""

@@ -25,8 +25,8 @@ from .activations import activate
 from .bundle import Lift, State, TopDownNetwork, Variant
 from .predictions import BevOutput, BevTensor, CorridorDirection, OccupancyGrid, RoadLayout
 from .session import Binding, Network
+from .tensor_checks import FLOAT, check_levels, check_tensor, static_shape
 
-_FLOAT: Final[np.dtype[Any]] = np.dtype(np.float32)
 _LEAST: Final = 1e-6
 """Probability of occupancy below which, and above one less which, the log-odds go no further."""
 
@@ -109,6 +109,7 @@ class TopDown:
         self._narrow = self._binding if narrow is None else narrow.bind(inputs, results, network_id=name)
         self._seen_by = np.zeros(grid.shape, dtype=np.uint64)
         self._look: Look | None = None
+        self._ground: dict[str, tuple[NDArray[np.bool_], NDArray[np.uint64]]] = {}  # observed, seen by: of each output
         self._failure: str | None = None
 
     @property
@@ -180,13 +181,16 @@ class TopDown:
             source's cameras
         active : source -> uint8 [cameras], 1 where there are features
         """
-        self._seen_by = np.zeros(self._grid.shape, dtype=np.uint64)
-        for lift in self._lifts:
-            self._seen_by |= lift.fill(features[lift.source], active[lift.source], num_threads)
+        seen_by = [lift.fill(features[lift.source], active[lift.source], num_threads) for lift in self._lifts]
+        if seen_by:  # that of a single lift is its own, and only read
+            self._seen_by = seen_by[0] if len(seen_by) == 1 else np.bitwise_or.reduce(seen_by)
 
     def look(self) -> None:
         """Work out which ground is observed, before or beside :meth:`run`: it takes only what was lifted."""
-        self._look = self._observed_ground.look(self._seen_by != 0)
+        look = self._observed_ground.look(self._seen_by != 0)
+        self._look = look
+        grounded = [key for key, spec in self._wanted.items() if spec.kind != "raw"]
+        self._ground = {key: (look.observed.copy(), self._seen_by.copy()) for key in grounded}
 
     def run(self, *, narrow: bool = False) -> str | None:
         """Run the network on what was lifted.
@@ -211,10 +215,10 @@ class TopDown:
         look, self._look = self._look, None
         if look is None:
             raise RuntimeError(expected("look()", "before values()", "none since the values before"))
-        observed = self._observed_ground.take(look, seen=self._failure is None)
+        self._observed_ground.take(look, seen=self._failure is None)
         if self._failure is not None:
             return {}
-        return {key: self._value(key, observed.copy(), self._seen_by) for key in self._outputs}
+        return {key: self._value(key) for key in self._outputs}
 
     def _run(self, binding: Binding) -> str | None:
         """Run the network; returns why nothing that it gave may be used, or None."""
@@ -226,21 +230,22 @@ class TopDown:
         broken += [key for key, array in self._outputs.items() if not _finite(array)]
         return f"NaN or Inf in {', '.join(broken)} of network {self.name}" if broken else None
 
-    def _value(self, key: str, observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]) -> BevOutput:
+    def _value(self, key: str) -> BevOutput:
         spec, array = self._wanted[key], self._outputs[key]
         if spec.kind == "raw":
             return BevTensor(self._grid, array.copy())
+        observed, seen_by = self._ground.pop(key)
         if spec.kind == "direction":
             return self._direction(array[0].astype(np.float32, copy=False), observed, seen_by)
         belief = activate(spec.activation, array[0].astype(np.float32), axis=0)
         if spec.kind == "road_layout":
             known = belief.copy()
             clear_unobserved(known, observed.view(np.uint8))
-            return RoadLayout(self._grid, tuple(spec.classes), known, observed, seen_by.copy(), belief)
+            return RoadLayout(self._grid, tuple(spec.classes), known, observed, seen_by, belief)
         log_odds = belief.copy()
         to_odds(log_odds, _LEAST, 1 - _LEAST)
         clear_unobserved(np.log(log_odds, out=log_odds), observed.view(np.uint8))
-        return OccupancyGrid(self._grid, log_odds[0], observed, seen_by.copy(), float("inf"), belief[0])
+        return OccupancyGrid(self._grid, log_odds[0], observed, seen_by, float("inf"), belief[0])
 
     def _direction(
         self, vectors: NDArray[np.float32], observed: NDArray[np.bool_], seen_by: NDArray[np.uint64]
@@ -248,7 +253,7 @@ class TopDown:
         angle, confidence = doubled_angle(vectors, axis=0), np.empty(self._grid.shape, dtype=np.float32)
         clear_unobserved(angle[np.newaxis], observed.view(np.uint8))
         lengths(vectors, observed.view(np.uint8), confidence)
-        return CorridorDirection(self._grid, angle, confidence, observed, seen_by.copy())
+        return CorridorDirection(self._grid, angle, confidence, observed, seen_by)
 
     def _check_output_shapes(self) -> None:
         for key, output in self._wanted.items():
@@ -291,9 +296,9 @@ class _LiftInput:
         channels = len(spec.heights_m) * source.channels
         nx, ny = grid.shape
         shape = (1, channels, nx, ny) if self._planes else (nx * ny, channels)
-        dtype = _FLOAT if levels is None else np.dtype(np.uint8)
-        _check_tensor(where, network, spec.tensor, shape, is_input=True, dtype=dtype)
-        _check_levels(where, network, spec.tensor, levels)
+        dtype = FLOAT if levels is None else np.dtype(np.uint8)
+        check_tensor(where, network, spec.tensor, shape, is_input=True, dtype=dtype)
+        check_levels(where, network, spec.tensor, levels)
         self.array: NDArray[Any] = np.zeros(shape, dtype=dtype)
         self._builder = ViewBuilder(
             grid_points(grid, spec.heights_m),
@@ -348,8 +353,8 @@ class _StatePair:
 
     def __init__(self, where: str, spec: State, grid: BevGrid, network: Network) -> None:
         self.spec = spec
-        shape = _static_shape(where, network, spec.input, is_input=True)
-        _check_tensor(where, network, spec.output, shape, is_input=False)
+        shape = static_shape(where, network, spec.input, is_input=True)
+        check_tensor(where, network, spec.output, shape, is_input=False)
         self.before = np.zeros(shape, dtype=np.float32)
         self.after = np.zeros(shape, dtype=np.float32)
         self._grid = grid
@@ -381,52 +386,8 @@ class _StatePair:
         return grid.scaled(factor)
 
 
-def _static_shape(where: str, network: Network, tensor: str, *, is_input: bool) -> tuple[int, ...]:
-    specs = network.input_specs if is_input else network.output_specs
-    if tensor not in specs:
-        kind = "input" if is_input else "output"
-        raise BundleError(expected(f"{where}: {kind} tensor", f"one of {', '.join(specs)}", tensor))
-    shape = tuple(
-        1 if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(specs[tensor].shape)
-    )
-    if not all(isinstance(size, int) for size in shape):
-        raise BundleError(expected(f"{where}: shape of tensor {tensor}", "fixed (but for the batch)", shape))
-    return tuple(int(size) for size in shape if size is not None)
-
-
-def _check_tensor(
-    where: str,
-    network: Network,
-    tensor: str,
-    shape: tuple[int, ...],
-    *,
-    is_input: bool,
-    dtype: np.dtype[Any] = _FLOAT,
-) -> None:
-    actual = _static_shape(where, network, tensor, is_input=is_input)
-    given = (network.input_specs if is_input else network.output_specs)[tensor].dtype
-    if actual != shape or given != dtype:
-        undeclared = is_input and dtype == _FLOAT and given == np.uint8
-        hint = "; levels must be declared for uint8" if undeclared else ""
-        raise BundleError(expected(f"{where}: tensor {tensor}", f"{dtype} {shape}", f"{given} {actual}") + hint)
-
-
-def _check_levels(where: str, network: Network, tensor: str, declared: Levels | None) -> None:
-    """Refuse levels that the network takes for other numbers; where its graph does not say for which, all are good."""
-    taken_for = network.input_specs[tensor].levels
-    if declared is None or taken_for is None:
-        return
-    if (np.float32(declared.scale), declared.zero_point) != (np.float32(taken_for.scale), taken_for.zero_point):
-        what = f"{where}: levels of tensor {tensor}"
-        raise BundleError(expected(what, f"those of its ONNX file, {_words(taken_for)}", _words(declared)))
-
-
-def _words(levels: Levels) -> str:
-    return f"scale {levels.scale!r} and zero_point {levels.zero_point}"
-
-
 def _output_array(where: str, tensor: str, network: Network) -> NDArray[Any]:
-    shape = _static_shape(where, network, tensor, is_input=False)
+    shape = static_shape(where, network, tensor, is_input=False)
     return np.zeros(shape, dtype=network.output_specs[tensor].dtype)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -17,19 +19,22 @@ Piece = Callable[[], object]
 
 _THREAD_NAME: Final = "octobev"
 
+Tasks = SimpleQueue[Callable[[], object] | None]
+"""What the other threads are to do, one after another; None ends one of them."""
+
 
 class Work:
     """Pieces of work under way, begun in their order; made by :meth:`Workers.begin`.
 
     Parameters
     ----------
-    pieces : the work
-    pool, helpers : the other threads, and how many of them help
+    pieces : the work; :meth:`add` adds more
+    tasks, helpers : of the other threads, and how many of them help
     after : work that must be done before these pieces begin; who comes to help here helps there first
     """
 
     def __init__(
-        self, pieces: Iterable[Piece], pool: ThreadPoolExecutor | None, helpers: int, after: Iterable[Work] = ()
+        self, pieces: Iterable[Piece] = (), tasks: Tasks | None = None, helpers: int = 0, after: Iterable[Work] = ()
     ) -> None:
         self._left = deque(pieces)
         self._after = tuple(after)
@@ -37,22 +42,36 @@ class Work:
         self._running = 0
         self._failed = False
         self._error: BaseException | None = None  # for the one that finishes, not told yet
-        helping = range(min(helpers, len(self._left)))
-        self._helpers = [] if pool is None else [pool.submit(self.help) for _ in helping]
+        if tasks is not None:
+            self.have_helped(tasks, helpers)
 
-    def help(self, during: Work | None = None) -> None:
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Have more done, by whoever helps from now on; not after :meth:`finish` or :meth:`drop`."""
+        with self._changed:
+            if not self._failed:
+                self._left.extend(pieces)
+
+    def have_helped(self, tasks: Tasks, helpers: int) -> None:
+        """Have as many of the other threads help, at most one for each piece that is left, when they come to it."""
+        for _ in range(min(helpers, len(self._left))):
+            tasks.put(self._assist)
+
+    def help(self, during: Work | None = None, most: int | None = None) -> None:
         """Do what nobody has begun, but do not wait for the rest. What a piece raises is kept for :meth:`finish`.
 
         Parameters
         ----------
         during : begin with a piece only as long as one of that work runs; None: until none is left
+        most : do no more pieces
         """
         for work in self._after:
             work.help()
             work._wait()
             if work._failed:
                 self._fail(work._error)
-        while (during is None or during._running) and (piece := self._take()) is not None:
+        for _ in itertools.repeat(None) if most is None else range(most):
+            if (during is not None and not during._running) or (piece := self._take()) is None:
+                break
             try:
                 piece()
             except BaseException as error:
@@ -90,6 +109,11 @@ class Work:
     def __exit__(self, *exception: object) -> None:
         self.finish()
 
+    def _assist(self, during: Work | None = None) -> None:
+        """Help if something is left; most often somebody else was there before."""
+        if self._left:
+            self.help(during)
+
     def _take(self) -> Piece | None:
         with self._changed:
             if self._failed or not self._left:
@@ -118,8 +142,6 @@ class Work:
         with self._changed:
             self._left.clear()
         self._wait()
-        for helper in self._helpers:
-            helper.cancel()
         error, self._error = self._error, None
         return error
 
@@ -139,14 +161,19 @@ class Workers:
         self.threads = threads
         self._runs_at_once = threads if runs_at_once is None else runs_at_once
         self._others = threads - 1
-        self._pool = ThreadPoolExecutor(self._others, thread_name_prefix=_THREAD_NAME) if self._others else None
+        self._tasks: Tasks = SimpleQueue()
+        names = [f"{_THREAD_NAME}_{number}" for number in range(self._others)]
+        team = [threading.Thread(target=_serve, args=(self._tasks,), name=name, daemon=True) for name in names]
+        for thread in team:
+            thread.start()
+        self._close = weakref.finalize(self, _end_team, self._tasks, team)  # also when nobody closes it
 
     def begin(self, pieces: Iterable[Piece]) -> Work:
         """Have the others begin with pieces, while the one that asks does something else and then finishes them.
 
         Without others, nothing begins before :meth:`Work.finish`.
         """
-        return Work(pieces, self._pool, self._others)
+        return Work(pieces, self._tasks, self._others)
 
     def begin_runs(self, pieces: Iterable[Piece], after: Iterable[Work] = ()) -> Work:
         """Begin with pieces that are runs of networks: the threads that `runs_at_once` leaves work inside of them.
@@ -157,7 +184,20 @@ class Workers:
         ----------
         after : work that must be done before
         """
-        return Work(pieces, self._pool, self._runs_at_once - 1, after)
+        return Work(pieces, self._tasks, min(self._runs_at_once - 1, self._others), after)
+
+    def help_with(self, work: Work, *, during: Work | None = None) -> None:
+        """Have the others help with work that was added to.
+
+        Parameters
+        ----------
+        during : with what there is when they come to it, even if there is nothing yet, as long as a piece of that other
+            work runs
+        """
+        if during is None:
+            work.have_helped(self._tasks, self._others)
+        for _ in range(self._others if during is not None else 0):
+            self._tasks.put(partial(work._assist, during))
 
     def run(self, pieces: Iterable[Piece]) -> None:
         """Do pieces of work, all threads together."""
@@ -175,5 +215,19 @@ class Workers:
 
     def close(self) -> None:
         """End the other threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._close()
+
+
+def _serve(tasks: Tasks) -> None:
+    """Do tasks until told to end; they raise nothing."""
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # nothing of it is held while waiting for the next
+
+
+def _end_team(tasks: Tasks, team: Sequence[threading.Thread]) -> None:
+    for _ in team:
+        tasks.put(None)
+    for thread in team:
+        if thread is not threading.current_thread():
+            thread.join()

@@ -178,3 +178,21 @@ def test_nanoseconds_since_the_epoch_lose_nothing() -> None:
 def test_bad_trajectories_are_refused(times: list[int], count: int, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         Trajectory(times, [Pose.identity()] * count)
+
+
+def test_a_product_that_rounding_took_away_from_a_rotation_is_put_right():
+    turn = Pose.planar(1.0, 2.0, 0.3)
+    off = turn.matrix.copy()
+    off[:3, :3] *= 1 + 3e-13  # accepted as it is: below what is put right
+    almost = Pose(off)
+    np.testing.assert_array_equal(almost.matrix, off)
+    product = almost @ almost
+    assert np.abs(product.rotation @ product.rotation.T - np.eye(3)).max() < 1e-14
+    assert not product.matrix.flags.writeable
+    assert not almost.inverse().matrix.flags.writeable
+
+
+def test_a_product_beyond_all_numbers_is_refused():
+    far = Pose.planar(1e308, 0.0, 0.0)
+    with np.errstate(over="ignore"), pytest.raises(CalibrationError, match="transform must be finite"):
+        far @ far @ far

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
-from colours import HEIGHT, WIDTH
+from colours import HEIGHT, POISON, WIDTH
 from octobev.runtime import camera_run
 from octobev.runtime.engine import Runtime
 from octobev.runtime.frames import Frame, FrameSet
 
 
 def _frame_set(number: int) -> FrameSet:
-    image = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    image = np.random.default_rng(number).integers(0, POISON, (HEIGHT, WIDTH, 3), np.uint8)
     frames = tuple(Frame(name, number * 100_000_000, image) for name in ("front", "rear"))
     return FrameSet(number * 100_000_000, frames)
 
@@ -44,3 +46,24 @@ def test_what_breaks_off_one_quick_network_breaks_off_the_others(bundle, rig, mo
         with pytest.raises(KeyboardInterrupt):
             runtime.step(_frame_set(1))
     assert seen == ["colours"]
+
+
+def test_what_is_only_handed_on_is_done_while_another_camera_still_runs(bundle, rig, monkeypatch):
+    def collect(run, group):
+        original(run, group)
+        collected.set()
+
+    def slow(cameras, outputs):
+        if "rear" in cameras and not collected.wait(20):
+            raise KeyboardInterrupt
+
+    collected, original = threading.Event(), camera_run.CameraRun._collect
+    monkeypatch.setattr(camera_run.CameraRun, "_collect", collect)
+    with Runtime(bundle, rig, ["segmentation"], 2) as runtime, Runtime(bundle, rig, ["segmentation"], 1) as alone:
+        wanted = alone.step(_frame_set(0)).camera_outputs["segmentation"]
+        collected.clear()
+        runtime.tamper("colours", slow)
+        given = runtime.step(_frame_set(0)).camera_outputs["segmentation"]
+    assert list(given) == list(wanted) == ["front", "rear"]
+    for camera, output in wanted.items():
+        np.testing.assert_array_equal(given[camera].values, output.values)

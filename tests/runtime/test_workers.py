@@ -1,9 +1,10 @@
 """Pieces of work that threads share: each is done once, in whatever order, and what goes wrong is told."""
 
+import gc
 import threading
 
 import pytest
-from octobev.runtime.workers import Workers
+from octobev.runtime.workers import Work, Workers
 
 TEAMS = [1, 2, 3]
 
@@ -209,3 +210,66 @@ def test_dropped_work_ends_what_runs_and_begins_nothing_more():
     assert done == [1]
     work.finish()
     workers.close()
+
+
+def test_what_is_added_is_done_by_who_finishes_or_helps(workers):
+    work, done = Work(), []
+    for number in range(20):
+        work.add([lambda number=number: done.append(number)])
+    workers.help_with(work)
+    work.finish()
+    assert sorted(done) == list(range(20))
+
+
+def test_the_others_help_as_long_as_other_work_runs():
+    workers, done, over = Workers(2), threading.Event(), []
+
+    def slow():
+        work.add([done.set])
+        workers.help_with(work, during=awaited)
+        assert done.wait(10)
+
+    awaited, work = Work([slow]), Work()
+    awaited.finish()
+    assert done.is_set()
+    work.add([lambda: over.append(threading.current_thread())])
+    workers.help_with(work, during=awaited)
+    workers.run([threading.Barrier(2, timeout=10).wait] * 2)  # the other has come to it, and left it
+    assert over == []
+    work.finish()
+    assert over == [threading.current_thread()]
+    workers.close()
+
+
+def test_no_more_pieces_are_done_than_asked_for():
+    done = []
+    work = Work([lambda number=number: done.append(number) for number in range(5)])
+    work.help(most=2)
+    assert done == [0, 1]
+    work.help(most=9)
+    assert done == [0, 1, 2, 3, 4]
+    work.finish()
+
+
+def test_nothing_is_added_to_work_that_failed():
+    def fail():
+        raise LookupError("lost")
+
+    work, done = Work([fail]), []
+    work.help()
+    work.add([lambda: done.append(1)])
+    with pytest.raises(LookupError, match="lost"):
+        work.finish()
+    assert done == []
+
+
+def test_threads_end_when_they_are_closed_or_nobody_holds_them():
+    before = set(threading.enumerate())
+    closed, dropped = Workers(3), Workers(2)
+    started = set(threading.enumerate()) - before
+    assert len(started) == 3
+    closed.close()
+    closed.close()
+    del dropped
+    gc.collect()
+    assert not set(threading.enumerate()) & started
