@@ -135,9 +135,7 @@ class Passage:
         What `carry` and `look_ahead` gave.
         """
         if not self._ahead:
-            self._images.help(
-                most=1
-            )  # others wait to begin with theirs while this thread does Python, so no more of it
+            self._images.help(most=1)  # no more: others wait to begin with theirs while this thread does Python
             aimed = aim()
             self._images.help()
             carried = carry(aimed)
