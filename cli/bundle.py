@@ -53,6 +53,8 @@ def info(path: PathArgument = REFERENCE_BUNDLE, as_json: JsonOption = False) -> 
     print(f"profile   {profile_words(profile)}")
     extent = f"x {grid.x_min_m:g}..{grid.x_max_m:g} m, y {grid.y_min_m:g}..{grid.y_max_m:g} m"
     print(f"grid      {extent}, {grid.shape[0]} x {grid.shape[1]} cells of {grid.resolution_m:g} m")
+    if manifest.level_by:
+        print(f"levelled  by {manifest.level_by}: cameras' pitch and roll are found while driving")
     print("networks")
     for name, network in manifest.networks.items():
         if isinstance(network, CameraNetwork):

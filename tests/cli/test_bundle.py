@@ -133,3 +133,9 @@ def test_missing_bundle_is_a_missing_file(tmp_path):
     result = RUN.invoke(app, ["info", str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert isinstance(result.exception, MissingFile)
+
+
+def test_info_says_by_what_cameras_are_levelled(write_bundle):
+    result = RUN.invoke(app, ["info"])
+    assert "levelled  by horizon" in result.stdout
+    assert "levelled" not in RUN.invoke(app, ["info", str(write_bundle())]).stdout
