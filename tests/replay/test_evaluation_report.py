@@ -117,8 +117,8 @@ def test_figures_of_the_table(tmp_path, evaluation):
 
 def test_what_was_not_measured_is_left_out(tmp_path, evaluation):
     assert "within 3 m" not in written(tmp_path, evaluation).text
-    evaluation.intersections.found = 3
-    evaluation.intersections.missed = 1
+    evaluation.counts.intersections.found = 3
+    evaluation.counts.intersections.missed = 1
     text = written(tmp_path, evaluation).text
     assert "intersections within 3 mprecision 1.000recall 0.750" in text
     assert "corridor direction" not in text
@@ -154,11 +154,11 @@ def test_without_matplotlib(tmp_path, monkeypatch):
 def test_a_directory_that_cannot_be_made(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(RecordingError, match="report: Not a directory"):
+    with pytest.raises(RecordingError, match="file must be a folder, got a file"):
         ReportWriter(tmp_path / "file" / "report")
 
 
 def test_a_page_that_cannot_be_written(tmp_path, evaluation):
     (tmp_path / "index.html").mkdir()
-    with pytest.raises(RecordingError, match=r"index\.html: Is a directory"):
+    with pytest.raises(RecordingError, match=r"index\.html must be a file, got a folder"):
         written(tmp_path, evaluation)
