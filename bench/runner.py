@@ -60,5 +60,8 @@ def run_rows(
             figures = row.measure(material)
         except OctobevError as error:
             yield Outcome(row, failed=str(error), seconds=clock() - begin)
+        except Exception as error:  # a peer's own: one that breaks must not take the other rows with it
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            yield Outcome(row, failed=f"{type(error).__name__}: {reason}", seconds=clock() - begin)
         else:
             yield Outcome(row, figures, seconds=clock() - begin)

@@ -95,6 +95,20 @@ def test_a_row_whose_peer_is_not_installed_is_skipped_and_says_so():
     assert "skipped: torch not installed" in report.row_line(outcome)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("broken\nin many lines"), "RuntimeError: broken"), (ValueError(), "ValueError: no m")],
+)
+def test_a_peer_that_breaks_does_not_stop_the_others(error, said):
+    def break_down(_):
+        raise error
+
+    failed, fine = run_rows([Row("failing", "t", "x", Bar(1.0, True), break_down), row()], None)
+    assert failed.failed.startswith(said)
+    assert "\n" not in failed.failed
+    assert fine.met
+
+
 def test_a_row_that_fails_does_not_stop_the_others():
     def refuse(_):
         raise BenchError("result of a peer must be ours, got another")
