@@ -20,8 +20,11 @@ HORIZON_STRIDE = 16
 BLOCKS = 2
 HIDDEN_CHANNELS = 32
 
-LARGEST_LOG_PRECISION = 8.0
-"""Either side; of the precision in 1 / pixels², where tilts are solved for."""
+LOG_PRECISIONS = (-16.0, 8.0)
+"""Least and largest, of the precision in 1 / pixels², where tilts are solved for."""
+
+FARTHEST = 20.0
+"""Map pixels from the horizon beyond which distances are not told apart."""
 
 
 class HorizonHead(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -42,11 +45,11 @@ class HorizonHead(nn.Module):  # type: ignore[misc, unused-ignore]
         self.last = nn.Conv2d(HIDDEN_CHANNELS, HORIZON_CHANNELS, 1)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[..., feature pixels, feature_channels] -> [..., map pixels, 2].
+        """[B, feature pixels, feature_channels] or of one image without the B -> [B * map pixels, 2].
 
         Distance from the horizon in network pixels, positive above it, and the logarithm of its precision, 1 / pixels².
         """
-        return self.read(self.hidden(self.coarse(rows)))
+        return self.of_means(self.coarse(rows))
 
     def on(self, net: HydraNet) -> nn.Module:
         """What gives the horizon by a network's feature map in place of its rows."""
@@ -58,12 +61,9 @@ class HorizonHead(nn.Module):  # type: ignore[misc, unused-ignore]
         lines = rows.reshape(-1, n, w, n, rows.shape[-1]).mean(3).mean(1)
         return lines.reshape(-1, h, w, rows.shape[-1]).permute(0, 3, 1, 2)
 
-    def hidden(self, means: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, hidden channels, h, w]."""
-        return functional.relu(self.first(self.scale(means)))
-
-    def read(self, x: Tensor) -> Tensor:
-        """[B, hidden channels, h, w] -> rows [B * h * w, 2], see :meth:`forward`."""
+    def of_means(self, means: Tensor) -> Tensor:
+        """[B, C, h, w] -> rows [B * h * w, 2], see :meth:`forward`."""
+        x = functional.relu(self.first(self.scale(means)))
         for block in self.blocks:
             x = block(x)
         rows: Tensor = self.last(x).permute(0, 2, 3, 1).flatten(0, 2)
@@ -124,7 +124,7 @@ def solve_tilts(rows: Tensor, known: Horizons, believed_up: Tensor) -> tuple[Ten
     information : [n, 2, 2], inverse of their covariance
     """
     lever = known.rays @ _tangents(believed_up)
-    bounded = rows[..., 1].clamp(-2 * LARGEST_LOG_PRECISION, LARGEST_LOG_PRECISION)
+    bounded = rows[..., 1].clamp(*LOG_PRECISIONS)
     weights = torch.exp(bounded) / known.per_pixel.square().clamp(min=1e-12) * (known.per_pixel > 0)
     missing = rows[..., 0] * known.per_pixel - torch.einsum("npk,nk->np", known.rays, believed_up)
     weighted = lever * weights[..., None]
@@ -160,10 +160,6 @@ def horizon_loss(rows: Tensor, known: Horizons, tilts: Tensor) -> tuple[Tensor, 
     )
     pixels = (off * (known.per_pixel > 0)).mean()
     return likelihood.clamp(max=50.0).mean() + 3.0 * pixels, errors
-
-
-FARTHEST = 20.0
-"""Map pixels from the horizon beyond which distances are not told apart."""
 
 
 def _tangents(up: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DriveError, MissingFile, OctobevError, expected
+from ..errors import InvalidArgument, MissingFile, OctobevError, expected
 from ..fusion.lens import Intrinsics
 from ..fusion.levelling import horizon_rays
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .horizon import HORIZON_STRIDE, HorizonHead, Horizons, horizon_loss
+from .checkpoint import load_checkpoint, save_checkpoint
+from .horizon import HORIZON_STRIDE, HorizonHead, Horizons, horizon_loss, solve_tilts
 from .net import HydraNet, Tensor, nn, torch
 from .sequences import Sequences, lens_of, read_sequences
 from .tone import tone_curves
@@ -111,7 +111,7 @@ def fit(examples: Examples, hydranet: HydraNet, epochs: int, seed: int) -> Itera
         for indices in torch.randperm(len(examples)).split(BATCH)[:steps]:
             means, known = examples.take(indices)
             wrong = torch.randn(len(indices), 2) * float(np.radians(WRONG_DEG))
-            loss, _ = horizon_loss(head.read(head.hidden(means)).reshape(len(indices), -1, 2), known, wrong)
+            loss, _ = horizon_loss(head.of_means(means).reshape(len(indices), -1, 2), known, wrong)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(head.parameters(), LARGEST_GRADIENT)
@@ -126,8 +126,8 @@ def errors_deg(head: HorizonHead, examples: Examples) -> NDArray[np.float32]:
     for indices in torch.arange(len(examples)).split(256):
         means, known = examples.take(indices)
         with torch.no_grad():
-            rows = head.read(head.hidden(means)).reshape(len(indices), -1, 2)
-            _, errors = horizon_loss(rows, known, torch.zeros(len(indices), 2))
+            rows = head.of_means(means).reshape(len(indices), -1, 2)
+            errors, _ = solve_tilts(rows, known, known.up)
         parts.append(np.degrees(errors.numpy()))
     return np.concatenate(parts).astype(np.float32)
 
@@ -234,7 +234,7 @@ def _train(options: argparse.Namespace) -> None:
 
     for name in ("per_town", "epochs", "threads"):
         if getattr(options, name) < 1:
-            raise DriveError(expected(f"--{name.replace('_', '-')}", "at least 1", getattr(options, name)))
+            raise InvalidArgument(expected(f"--{name.replace('_', '-')}", "at least 1", getattr(options, name)))
     torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.training / "checkpoint.pt")
     hydranet, _ = checkpoint.networks()
@@ -251,17 +251,11 @@ def _train(options: argparse.Namespace) -> None:
             head = latest
             if not console.is_terminal:
                 console.print(f"epoch {epoch} of {options.epochs}")
-    save_checkpoint(with_head(checkpoint, head), options.out)
+    save_checkpoint(replace(checkpoint, horizon=head.state_dict()), options.out)
     if measured is not None:
         pitch, roll = np.sqrt(np.square(errors_deg(head, measured)).mean(axis=0))
         print(f"single images of {len(held_out)} held-out towns: pitch off by {pitch:.2f} degrees, roll by {roll:.2f}")
     print(f"written: {options.out}")
-
-
-def with_head(checkpoint: Checkpoint, head: HorizonHead) -> Checkpoint:
-    """A checkpoint with a trained head."""
-    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    return Checkpoint(**{**values, "horizon": head.state_dict()})
 
 
 def _towns(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -263,9 +263,8 @@ class ExportedHydraNet(nn.Module):  # type: ignore[misc, unused-ignore]
         bottom of the pixel) and the horizon, if there is something that reads it.
         """
         feature_map = self.net.feature_map(image)
-        features = self.net.rows(feature_map).flatten(
-            0, 1
-        )  # a matrix on two axes becomes one node, quantised as a whole
+        # a matrix on two axes becomes one node, which is quantised as a whole
+        features = self.net.rows(feature_map).flatten(0, 1)
         low, high = self.net.config.depth_range_m
         heads = (
             features,

@@ -43,8 +43,7 @@ class LevelledCameras:
 
     def corrected(self, fired_from_ego: Mapping[str, Pose]) -> dict[str, Pose]:
         """Give the poses that views are to be built of: camera -> pose, for the cameras that have one."""
-        known = [fired_from_ego.get(name, _STANDING) for name in self._net.cameras]
-        corrected = dict(zip(self._net.cameras, self._levelling.corrected(known), strict=True))
+        corrected = dict(zip(self._net.cameras, self._levelling.corrected(self._poses(fired_from_ego)), strict=True))
         return {name: corrected.get(name, pose) for name, pose in fired_from_ego.items()}
 
     def observe(
@@ -58,6 +57,9 @@ class LevelledCameras:
         results : network id -> how it went
         fired_from_ego : camera -> `ego_when_it_fired_from_ego_now`, not corrected
         """
-        poses = [fired_from_ego.get(name, _STANDING) for name in self._net.cameras]
         active = usable(self._net, results[self._net.name], [self._output])
-        self._levelling.observe(timestamp_ns, self._net.rows(self._output), active, poses)
+        self._levelling.observe(timestamp_ns, self._net.rows(self._output), active, self._poses(fired_from_ego))
+
+    def _poses(self, fired_from_ego: Mapping[str, Pose]) -> list[Pose]:
+        """Of each camera; of those that have none it does not matter which."""
+        return [fired_from_ego.get(name, _STANDING) for name in self._net.cameras]
